@@ -1,0 +1,68 @@
+//! Management events in the decision log: the same envelope, no request.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::line;
+
+/// Something an auditor must know that is not a request.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// A policy is in force.
+    PolicyLoaded {
+        /// Its revision.
+        revision: &'a str,
+        /// SHA-256 over its files.
+        hash: &'a str,
+    },
+    /// A policy was refused; the last good one stays.
+    PolicyRejected {
+        /// How many problems it has.
+        problems: usize,
+    },
+    /// An issuer's keys could not be fetched.
+    JwksStale {
+        /// The issuer.
+        issuer: &'a str,
+        /// What happened.
+        reason: &'a str,
+    },
+    /// egret takes requests.
+    Started {
+        /// The version.
+        version: &'a str,
+    },
+    /// egret stops.
+    Stopped {
+        /// Records lost since the start.
+        audit_dropped: u64,
+    },
+    /// Messages that never became a request: the HTTP parser or the TLS handshake refused them.
+    Malformed {
+        /// `http`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.
+        kind: &'a str,
+        /// What happened, without anything the client sent.
+        reason: &'a str,
+        /// The client's socket.
+        peer: &'a str,
+        /// The tunnel's authority, when there is a tunnel.
+        authority: Option<&'a str>,
+    },
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    v: u8,
+    ts: String,
+    seq: u64,
+    #[serde(flatten)]
+    event: &'a Event<'a>,
+}
+
+impl Event<'_> {
+    pub(super) fn line(&self, seq: u64) -> Vec<u8> {
+        line::write(&Envelope { v: 1, ts: line::rfc3339(SystemTime::now()), seq, event: self })
+    }
+}

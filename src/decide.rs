@@ -1,0 +1,5 @@
+//! Room 3. Whether.
+
+mod grant;
+
+pub use grant::{Grant, Granted};

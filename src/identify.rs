@@ -1,0 +1,5 @@
+//! Room 2. Who asks.
+
+mod verifier;
+
+pub use verifier::{Caller, Identified, Verifier};

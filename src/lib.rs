@@ -1,0 +1,26 @@
+//! egret: the egress proxy that keeps the secret.
+
+#![forbid(unsafe_code)]
+
+// The floor: words and tools. No room may be imported here.
+pub mod context;
+pub mod target;
+pub mod secret;
+pub mod message;
+pub mod refusal;
+pub mod standing;
+pub mod audit;
+pub mod metrics;
+pub mod plan;
+pub mod scrub;
+pub mod fetch;
+
+// The rooms, in the order a request meets them.
+pub mod listen;
+pub mod identify;
+pub mod decide;
+pub mod limit;
+pub mod approve;
+pub mod strip;
+pub mod credential;
+pub mod record;
