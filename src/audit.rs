@@ -9,6 +9,7 @@ mod event;
 mod line;
 mod sink;
 
+pub(crate) use entry::chain;
 pub use entry::{Arrived, Credential, Entry, Granted, LimitState, Upstream};
 pub use event::Event;
 pub use sink::{Durability, SinkKind, Unrecorded, Writer};

@@ -1,5 +1,34 @@
-//! Room 3. Whether.
+//! Room 3. Whether: the policy, and the decision that it makes about one request of a verified caller.
+//!
+//! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
+//! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
+//! is the room's door; `reload` swaps it for the next.
 
+mod credential;
 mod grant;
+mod guard;
+mod judge;
+mod live;
+mod matcher;
+mod pattern;
+mod policy;
+mod problem;
+mod promise;
+mod quota;
+mod reader;
+mod reload;
+mod service;
+mod source;
+mod tenant;
+mod yaml;
 
 pub use grant::{Grant, Granted};
+pub use judge::Mode;
+pub use live::{Interception, Policies, TunnelWay};
+pub use policy::Policy;
+pub use problem::{Problem, Problems};
+pub use reload::Reload;
+pub use source::Mark;
+
+#[cfg(test)]
+mod tests;

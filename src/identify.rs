@@ -1,5 +1,25 @@
 //! Room 2. Who asks.
+//!
+//! A token is taken apart, its issuer chosen, its signature verified with one of the issuer's keys,
+//! its claims checked, and only then turned into an identity. Everything that the cryptography library leaves
+//! open by default (`crit`, `typ`, a missing `aud`, duplicate members, the lifetime, the size) is checked here,
+//! by us.
 
+use crate::settings;
+
+mod check;
+mod claims;
+mod clock;
+mod issuer;
+mod json;
+mod jwks;
+mod keys;
+mod mint;
+mod token;
 mod verifier;
 
-pub use verifier::{Caller, Identified, Verifier};
+pub use mint::{DevIssuer, DevIssuerError, Mint};
+pub use verifier::{Caller, Hints, Identified, Verifier};
+
+#[cfg(test)]
+mod tests;

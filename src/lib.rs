@@ -11,9 +11,13 @@ pub mod refusal;
 pub mod standing;
 pub mod audit;
 pub mod metrics;
+pub mod tls;
+pub mod connect;
 pub mod plan;
 pub mod scrub;
 pub mod fetch;
+pub mod settings;
+pub mod ca;
 
 // The rooms, in the order a request meets them.
 pub mod listen;
@@ -24,3 +28,11 @@ pub mod approve;
 pub mod strip;
 pub mod credential;
 pub mod record;
+pub mod forward;
+
+// The program: all rooms together, and the doors to it.
+pub mod proxy;
+pub mod admin;
+pub mod serve;
+pub mod telemetry;
+pub mod cli;

@@ -1,5 +1,15 @@
 //! Room 1. Bytes become one message with one canonical target.
 
+mod ambient;
+mod leaves;
+mod presented;
 mod received;
+mod server;
+mod tunnel;
 
-pub use received::{Presented, Received, Selection, Tunnelled, UnverifiedToken};
+pub use ambient::{Ambient, Mint, TokenFile, TokenSource};
+pub use leaves::{Leaves, NoLeaf};
+pub use presented::{Presented, Selection, UnverifiedToken};
+pub use received::{Arrival, Received};
+pub use server::{Form, Lifecycle, Listener, ListenerSettings, Rooms};
+pub use tunnel::{Opened, Opener, Place, Tunnelled};

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `egret` program.
+
+fn main() -> std::process::ExitCode {
+    egret::cli::main()
+}

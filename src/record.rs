@@ -1,14 +1,11 @@
 //! Room 8. Written down before it leaves.
 
-use std::sync::Arc;
-
 use crate::{
     audit::Audit,
-    credential::Outbound,
+    credential::{Outbound, Outgoing},
     decide::Grant,
     message::Message,
     refusal::{Reason, Refusal},
-    scrub::Needles,
 };
 
 /// A request whose decision is in the log.
@@ -16,13 +13,13 @@ use crate::{
 pub struct Recorded {
     message: Message,
     grant: Grant,
-    needles: Option<Arc<Needles>>,
+    outgoing: Outgoing,
 }
 
 impl Recorded {
     /// Hands the parts to `forward`.
-    pub(crate) fn into_parts(self) -> (Message, Grant, Option<Arc<Needles>>) {
-        (self.message, self.grant, self.needles)
+    pub(crate) fn into_parts(self) -> (Message, Grant, Outgoing) {
+        (self.message, self.grant, self.outgoing)
     }
 }
 
@@ -32,9 +29,9 @@ impl Audit {
     /// # Errors
     /// `not_recorded` when records are required and this one was not written.
     pub async fn record(&self, outbound: Outbound) -> Result<Recorded, Refusal> {
-        let (mut message, grant, needles) = outbound.into_parts();
+        let (mut message, grant, outgoing) = outbound.into_parts();
         match message.entry.record().await {
-            Ok(()) => Ok(Recorded { message, grant, needles }),
+            Ok(()) => Ok(Recorded { message, grant, outgoing }),
             Err(error) => Err(message.refuse(Reason::NotRecorded { error: error.to_string() })),
         }
     }

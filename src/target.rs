@@ -225,6 +225,21 @@ impl Method {
     }
 }
 
+impl From<Method> for http::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::GET,
+            Method::Head => Self::HEAD,
+            Method::Post => Self::POST,
+            Method::Put => Self::PUT,
+            Method::Patch => Self::PATCH,
+            Method::Delete => Self::DELETE,
+            // `Other` is refused in `listen`, except for `CONNECT`, which is never forwarded.
+            Method::Options | Method::Other => Self::OPTIONS,
+        }
+    }
+}
+
 /// A path in its one canonical spelling: unreserved characters decoded, other escapes in upper case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path(Box<str>);

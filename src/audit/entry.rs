@@ -198,6 +198,11 @@ impl Entry {
         self.0.correlation_id.as_ref()
     }
 
+    /// What the agent means to do, in its own word.
+    pub fn purpose(&self) -> Option<&Purpose> {
+        self.0.purpose.as_ref()
+    }
+
     /// `listen`: what is asked for. `method` is the token as sent, capped by the caller.
     pub fn asked(&mut self, method: Method, as_sent: &str, target: Option<&Target>) {
         let name = if method == Method::Other {
@@ -318,6 +323,11 @@ impl Entry {
         }
     }
 
+    /// Closes the entry of a `CONNECT` that was let through, without a line: every request inside has its own.
+    pub(crate) fn let_through(mut self) {
+        self.0.stage = Stage::Closed;
+    }
+
     /// Closes the entry with a refusal.
     pub(crate) fn refuse(mut self, reason: Reason, manner: Manner) -> Refusal {
         let open = &mut *self.0;
@@ -366,7 +376,7 @@ impl Drop for Entry {
                 open.audit.0.writer.write(line::decision(open));
             }
             Stage::Decided => open.audit.0.writer.write(line::outcome(open)),
-            Stage::Closed => {}
+            Stage::Closed => return,
         }
         open.stage = Stage::Closed;
         open.audit.0.metrics.finished(open.elapsed());

@@ -77,6 +77,8 @@ pub enum Reason {
         /// What is missing, for the operator.
         what: String,
     },
+    /// The upstream answered 401 to the credential that egret attached.
+    CredentialRejected,
     /// A USER integration, and the token names no user.
     UserMissing,
     /// Several integrations of the tenant cover the destination.
@@ -189,6 +191,7 @@ impl Reason {
             Self::ActionDenied { .. } => ("action_denied", "Action not allowed", 403, DENIED, "action-denied", false),
             Self::RateLimited { .. } => ("rate_limited", "Rate limited", 429, CLIENT, "rate-limited", true),
             Self::CredentialMissing { .. } => ("credential_missing", "Credential missing", 403, DENIED, "credential-missing", false),
+            Self::CredentialRejected => ("credential_rejected", "Credential rejected", 403, DENIED, "credential-rejected", false),
             Self::UserMissing => ("user_missing", "User missing", 403, DENIED, "user-missing", false),
             Self::IntegrationAmbiguous { .. } => ("integration_ambiguous", "Integration ambiguous", 403, DENIED, "integration-ambiguous", false),
             Self::UpstreamDnsFailed { timeout: true, .. } => ("upstream_dns_failed", "Upstream name does not resolve", 504, "dns_timeout", "resolve-failed", true),
@@ -247,6 +250,7 @@ impl Reason {
             Self::ActionDenied { detail, .. } => detail.clone(),
             Self::RateLimited { policy, quota, window, .. } => format!("the limit `{policy}` of {quota} requests in {window} s is used up"),
             Self::CredentialMissing { .. } => "the credential of this integration is not set up".into(),
+            Self::CredentialRejected => "the upstream did not accept the credential of this integration: it must be set anew".into(),
             Self::UserMissing => "this integration acts for a user, and the token names none".into(),
             Self::IntegrationAmbiguous { .. } => "several integrations cover this destination: name one in `X-Agent-Integration`".into(),
             Self::UpstreamDnsFailed { .. } => "the upstream's name does not resolve".into(),

@@ -24,7 +24,12 @@ pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Re
     let status = reason.status(manner.door);
     let mut headers = HeaderMap::new();
     put(&mut headers, header::CACHE_CONTROL.as_str(), "no-store");
-    put(&mut headers, "proxy-status", &format!("egret; error={}; reason={}", facts.error, facts.token));
+    let received = if matches!(reason, Reason::CredentialRejected) { "; received-status=401" } else { "" };
+    put(
+        &mut headers,
+        "proxy-status",
+        &format!("egret; error={}{received}; reason={}", facts.error, facts.token),
+    );
     if let Some(id) = &refused.correlation_id {
         put(&mut headers, "x-correlation-id", id.as_str());
     }

@@ -1,0 +1,208 @@
+//! The command line: data on standard output, messages on standard error, exit codes that mean something.
+
+mod ca;
+mod config;
+mod demo;
+mod env;
+mod health;
+mod policy;
+mod run;
+mod serve;
+mod token;
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    serve::StartError,
+    settings::{BadSettings, Given, Settings, Shown},
+};
+
+/// Exit codes, after `sysexits.h`.
+pub(crate) mod exit {
+    /// All is well.
+    pub(crate) const OK: u8 = 0;
+    /// There are findings.
+    pub(crate) const FINDINGS: u8 = 1;
+    /// A dependency is not available (`EX_UNAVAILABLE`).
+    pub(crate) const UNAVAILABLE: u8 = 69;
+    /// The system does not permit it (`EX_NOPERM`).
+    pub(crate) const NOT_PERMITTED: u8 = 77;
+    /// The configuration is not valid (`EX_CONFIG`).
+    pub(crate) const CONFIGURATION: u8 = 78;
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "egret",
+    version,
+    about = "The egress proxy that keeps the secret",
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  egret demo                                     see it work, with nothing else installed
+  egret check policies                           check policy files, in CI
+  egret serve                                    run the proxy
+  egret run --as acme/triage-bot -- ./agent.py   run an agent through it
+
+Exit codes: 0 ok, 1 findings, 2 usage, 69 dependency unavailable, 77 not permitted, 78 configuration invalid."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy in the foreground; decisions go to standard output, messages to standard error
+    Serve(SettingsArgs),
+    /// Run a command with all its traffic through a private proxy; ends with the command's exit code
+    Run(run::RunArgs),
+    /// Print the environment variables that send a program through the proxy
+    Env(env::EnvArgs),
+    /// Show it all on this machine: a real upstream, an issuer and the proxy, in one process
+    Demo,
+    /// Check policy files: shape, references, and the promises in `tests`
+    Check(policy::CheckArgs),
+    /// Explain what the policy says to one request, step by step
+    Explain(policy::ExplainArgs),
+    /// Tokens for development
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The local certificate authority
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Ask a running proxy whether it is well
+    Health(health::HealthArgs),
+    /// The settings in force
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where settings come from.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct SettingsArgs {
+    /// Read this file instead of ./egret.yaml and the usual places
+    #[arg(long, value_name = "FILE", env = "EGRET_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The policy: a directory or a file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) policy: Option<String>,
+    /// Where the proxy listens, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Where the gateway listens, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) gateway: Option<String>,
+    /// Where health and metrics are served, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: Option<String>,
+    /// Any other key, such as `audit.durability=required`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+impl SettingsArgs {
+    fn given(&self) -> Result<Given, BadSettings> {
+        let mut flags = BTreeMap::new();
+        for (key, value) in [
+            ("policy.dir", &self.policy),
+            ("listen.proxy", &self.listen),
+            ("listen.gateway", &self.gateway),
+            ("listen.admin", &self.admin),
+        ] {
+            if let Some(value) = value {
+                flags.insert(key.to_owned(), value.clone());
+            }
+        }
+        for pair in &self.set {
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| BadSettings(vec!["--set takes KEY=VALUE".into()]))?;
+            flags.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(Given::by_process(self.config.clone(), flags))
+    }
+
+    /// Reads the settings.
+    pub(crate) fn load(&self) -> Result<(Settings, Vec<Shown>), StartError> {
+        let given = self.given().map_err(|e| StartError::Configuration(e.to_string()))?;
+        Settings::load(&given).map_err(|e| StartError::Configuration(e.to_string()))
+    }
+}
+
+/// How variables are written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    /// `export NAME='value'`
+    Sh,
+    /// `set -gx NAME 'value'`
+    Fish,
+    /// `$env:NAME = 'value'`
+    Powershell,
+    /// `NAME="value"`
+    Dotenv,
+    /// `NAME=value`, for `docker run --env-file`
+    Docker,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    crate::tls::install();
+    // A panic ends its connection; its text may hold anything, so only its place is told.
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        tracing::error!(place, "BUG: egret panicked; please report it");
+    }));
+    let code = match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Env(args) => env::env(&args),
+        Command::Demo => demo::demo(),
+        Command::Check(args) => policy::check(&args),
+        Command::Explain(args) => policy::explain(&args),
+        Command::Token(command) => token::token(&command),
+        Command::Ca(command) => ca::ca(&command),
+        Command::Health(args) => health::health(&args),
+        Command::Config(command) => config::config(&command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "egret", &mut std::io::stdout());
+            Ok(exit::OK)
+        }
+    };
+    ExitCode::from(code.unwrap_or_else(|error| {
+        message(&error);
+        match error {
+            StartError::Configuration(_) => exit::CONFIGURATION,
+            StartError::Unavailable(_) => exit::UNAVAILABLE,
+            StartError::NotPermitted(_) => exit::NOT_PERMITTED,
+        }
+    }))
+}
+
+/// A line of data.
+#[expect(clippy::print_stdout, reason = "data goes out here")]
+pub(crate) fn data(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+/// A line for people.
+#[expect(clippy::print_stderr, reason = "messages go out here")]
+pub(crate) fn message(line: impl std::fmt::Display) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

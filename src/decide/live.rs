@@ -1,0 +1,296 @@
+//! The policy in force, and the room's door.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
+
+use super::{
+    grant::Granted,
+    judge::{Ask, Judgement, Mode, Question, Way},
+    policy::Policy,
+    problem::Problems,
+    reload::Tried,
+    source::Sources,
+    tenant::{Tenant, TierKind},
+};
+use crate::{
+    audit,
+    context::{Identity, IntegrationId, Tier},
+    identify::{Caller, Identified},
+    listen::Selection,
+    message::Message,
+    refusal::{Door, Reason, Refusal},
+    target::{Authority, Host, Target},
+};
+
+/// Decides by the policy in force. Cheap to clone; all clones see the same policy.
+#[derive(Debug, Clone)]
+pub struct Policies(pub(super) Arc<Live>);
+
+/// The policy in force and how it is replaced.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Where it comes from; none for a policy that is a text.
+    pub(super) source: Option<PathBuf>,
+    pub(super) policy: ArcSwap<Policy>,
+    /// Ticks at every change.
+    pub(super) changes: watch::Sender<u64>,
+    /// What the last reload met, so that the same is not reported again and again.
+    pub(super) tried: std::sync::Mutex<Tried>,
+    /// Why the files as they are now are not in force.
+    pub(super) last_error: ArcSwapOption<String>,
+}
+
+impl Live {
+    pub(super) fn current(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+/// What becomes of a `CONNECT`.
+#[derive(Debug)]
+pub enum TunnelWay {
+    /// The tunnel is opened: the proof for it, and the message back.
+    Intercept(Box<Message>, Interception),
+    /// The tunnel is passed on closed, without a credential, to exactly the granted authority.
+    Opaque(Box<Granted>),
+}
+
+/// Proof that a tunnel to this name may be opened, and so a certificate for it minted.
+///
+/// Cannot be made outside this room: certificates exist only for names that the policy covers.
+#[derive(Debug, Clone)]
+pub struct Interception {
+    authority: Authority,
+    identity: Arc<Identity>,
+}
+
+impl Interception {
+    /// The host, for which a certificate may be minted.
+    pub fn host(&self) -> &Host {
+        &self.authority.host
+    }
+
+    /// Host and port as the client asked for them.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Who opened the tunnel.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+}
+
+impl Policies {
+    /// Loads the policy from a file or a directory.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(source: &Path) -> Result<Self, Problems> {
+        let sources = Sources::read(source).map_err(|error| Problems::unreadable(&error))?;
+        Ok(Self::of(Some(source.into()), Policy::compile(&sources)?))
+    }
+
+    /// A policy that stays as it is, such as the one of a demonstration.
+    pub fn fixed(policy: Policy) -> Self {
+        Self::of(None, policy)
+    }
+
+    fn of(source: Option<PathBuf>, policy: Policy) -> Self {
+        let tried = std::sync::Mutex::new(Tried::Content(policy.hash().clone()));
+        let policy = ArcSwap::from_pointee(policy);
+        let (changes, _) = watch::channel(0);
+        Self(Arc::new(Live { source, policy, changes, tried, last_error: ArcSwapOption::empty() }))
+    }
+
+    /// The policy in force.
+    pub fn current(&self) -> Arc<Policy> {
+        self.0.policy.load_full()
+    }
+
+    /// Ticks at every change of the policy.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    /// Why the files as they are now are not in force, when they are not.
+    pub fn last_error(&self) -> Option<Arc<String>> {
+        self.0.last_error.load_full()
+    }
+
+    /// Decides about one request.
+    ///
+    /// # Errors
+    /// The refusal, when the policy does not allow it.
+    pub fn decide(&self, identified: Identified) -> Result<Granted, Refusal> {
+        let (message, caller, selection) = identified.into_parts();
+        match message.manner.door {
+            Door::Gateway => self.gateway(message, caller, selection),
+            Door::Connect | Door::Absolute | Door::Tunnel => {
+                self.grant(message, caller, selection, Ask::Request)
+            }
+        }
+    }
+
+    /// A request in the gateway form: the first segment of its path names the integration. The target is
+    /// rewritten to the first host of its service before it is judged.
+    fn gateway(
+        &self,
+        mut message: Message,
+        caller: Caller,
+        mut selection: Selection,
+    ) -> Result<Granted, Refusal> {
+        let policy = self.0.current();
+        let identity = caller.identity();
+        message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+        let (integration_id, target) = match gateway_target(&policy, identity, &message.target, &selection) {
+            Ok(found) => found,
+            Err(reason) => return Err(message.refuse(reason)),
+        };
+        message.entry.asked(message.method, message.method.as_str(), Some(&target));
+        message.target = target;
+        selection.integration = Some(integration_id);
+        drop(policy);
+        self.grant(message, caller, selection, Ask::Request)
+    }
+
+    /// Decides what becomes of a `CONNECT`. What the agent may do inside is answered inside, request by request.
+    ///
+    /// # Errors
+    /// The refusal, when no integration of the tenant covers the destination, or when the tunnel would stay
+    /// closed and the agent's role has no `connect`.
+    pub fn tunnel(&self, identified: Identified) -> Result<TunnelWay, Refusal> {
+        let (mut message, caller, selection) = identified.into_parts();
+        let policy = self.0.current();
+        let way = {
+            let question = question(&message, caller.identity(), &selection, Ask::Tunnel);
+            policy.way(&question, policy.mode())
+        };
+        match way {
+            Ok(Way::Opaque) => {
+                drop(policy);
+                self.grant(message, caller, selection, Ask::Tunnel).map(|g| TunnelWay::Opaque(Box::new(g)))
+            }
+            Ok(Way::Intercept) => {
+                message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+                let authority = message.target.authority.clone();
+                let interception = Interception { authority, identity: caller.identity().clone() };
+                Ok(TunnelWay::Intercept(Box::new(message), interception))
+            }
+            Err(reason) => {
+                message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+                Err(message.refuse(reason))
+            }
+        }
+    }
+
+    fn grant(
+        &self,
+        mut message: Message,
+        caller: Caller,
+        selection: Selection,
+        ask: Ask,
+    ) -> Result<Granted, Refusal> {
+        let policy = self.0.current();
+        message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+        let judgement = {
+            let question = question(&message, caller.identity(), &selection, ask);
+            policy.judge(&question, policy.mode())
+        };
+        note(&mut message.entry, &judgement, caller.identity());
+        match judgement.into_outcome() {
+            Ok(permit) => {
+                let enforced = policy.mode() == Mode::Enforce;
+                let asked = (self.0.clone(), ask);
+                Ok(Granted::new(message, caller, selection, asked, permit, enforced))
+            }
+            Err(reason) => Err(message.refuse(reason)),
+        }
+    }
+}
+
+fn question<'q>(
+    message: &'q Message,
+    identity: &'q Identity,
+    selection: &'q Selection,
+    ask: Ask,
+) -> Question<'q> {
+    Question {
+        tenant: &identity.tenant_id,
+        agent: &identity.agent_id,
+        user: identity.user_id.as_ref(),
+        ask,
+        method: message.method,
+        target: &message.target,
+        selection,
+    }
+}
+
+/// Writes down what was found, also on the way to a refusal: log and body then name the integration.
+fn note(entry: &mut audit::Entry, judgement: &Judgement<'_>, identity: &Identity) {
+    if let Some(granted) = granted(judgement, identity) {
+        entry.granted(granted);
+    }
+    for guard in judgement.guards() {
+        entry.guarded(Arc::clone(guard));
+    }
+    if let (Some(objection), Ok(_)) = (judgement.objection(), judgement.permit()) {
+        entry.shadowed(objection);
+    }
+}
+
+fn granted(judgement: &Judgement<'_>, identity: &Identity) -> Option<audit::Granted> {
+    let integration = judgement.integration()?;
+    let tier = match integration.tier {
+        TierKind::App => Tier::App,
+        // Without a user there is no one as whom it could have been granted.
+        TierKind::User => Tier::User(identity.user_id.clone()?),
+    };
+    Some(audit::Granted {
+        integration_id: integration.id.clone(),
+        service: integration.service.plan.id.clone(),
+        role: judgement.grant().map(|grant| grant.role.id.clone()),
+        tier,
+        rule: judgement.line().map(|line| line.rule.clone()),
+        grant: judgement.grant().map(|grant| grant.label.clone()),
+        route: judgement.line().map(|line| line.route.clone()),
+    })
+}
+
+/// Turns `/<integration>/<rest>` into the target behind it.
+fn gateway_target(
+    policy: &Policy,
+    identity: &Identity,
+    asked: &Target,
+    selection: &Selection,
+) -> Result<(IntegrationId, Target), Reason> {
+    let tenant = policy.tenant(&identity.tenant_id).ok_or(Reason::TenantUnknown)?;
+    let path = asked.path.as_str().strip_prefix('/').unwrap_or_default();
+    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
+    let unknown = || Reason::DestinationNotAllowed { host: name.chars().take(64).collect(), port: false };
+    let integration = tenant.integration(name).filter(|i| !i.disabled).ok_or_else(unknown)?;
+    if selection.integration.as_ref().is_some_and(|selected| *selected != integration.id) {
+        return Err(Reason::ActionDenied {
+            detail: "the path and `X-Agent-Integration` name two integrations".to_owned(),
+            needed_role: None,
+            granted_role: None,
+        });
+    }
+    let authority = Tenant::first_host(integration).ok_or_else(unknown)?;
+    let path = crate::target::Path::parse(&format!("/{rest}")).map_err(|bad| Reason::RequestMalformed {
+        what: bad.0,
+        token: "malformed-target",
+        status: 400,
+    })?;
+    let scheme = integration.service.plan.scheme;
+    Ok((integration.id.clone(), Target { scheme, authority, path, query: asked.query.clone() }))
+}

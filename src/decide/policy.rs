@@ -1,0 +1,308 @@
+//! A policy in force: compiled once from its files, then only read.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    guard::{self, Guard},
+    judge::Mode,
+    problem::{Findings, Problems},
+    promise::{self, Promise},
+    reader::{self, Fields},
+    service::{self, Service},
+    source::{Mark, Sources, Span},
+    tenant::{self, Known, Tenant},
+    yaml::{self, Key, Node, Value},
+};
+use crate::context::TenantId;
+
+const KEYS: [&str; 8] =
+    ["version", "mode", "revision", "services", "guards", "approvals", "tenants", "tests"];
+
+/// Everything that a policy says, ready to be asked.
+#[derive(Debug)]
+pub struct Policy {
+    mode: Mode,
+    revision: Arc<str>,
+    hash: Arc<str>,
+    tenants: HashMap<TenantId, Tenant>,
+    services: HashMap<String, Arc<Service>>,
+    guards: Vec<Arc<Guard>>,
+    promises: usize,
+    files: Arc<[Arc<str>]>,
+}
+
+impl Policy {
+    /// Loads a file, or all `*.yaml` and `*.yml` below a directory.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once: also a `test` of it that fails.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let sources = Sources::read(path).map_err(|error| Problems::unreadable(&error))?;
+        Self::compile(&sources)
+    }
+
+    /// Reads a policy from a text; `name` stands for the file in problems.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn from_text(name: &str, text: &str) -> Result<Self, Problems> {
+        Self::compile(&Sources::text(name, text))
+    }
+
+    pub(super) fn compile(sources: &Sources) -> Result<Self, Problems> {
+        let mut findings = Findings::default();
+        let policy = build(sources, &mut findings);
+        findings.into_problems(sources).map_or(Ok(policy), Err)
+    }
+
+    /// Whether refusals are enforced.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The policy's own name for its version, or the beginning of its hash.
+    pub fn revision(&self) -> &Arc<str> {
+        &self.revision
+    }
+
+    /// SHA-256 over its files, in hex.
+    pub fn hash(&self) -> &Arc<str> {
+        &self.hash
+    }
+
+    /// A tenant that is not switched off.
+    pub(super) fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
+        self.tenants.get(id).filter(|tenant| !tenant.disabled)
+    }
+
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    pub(super) fn guards(&self) -> &[Arc<Guard>] {
+        &self.guards
+    }
+
+    pub(super) fn promises(&self) -> usize {
+        self.promises
+    }
+
+    /// The policy's own files; the catalogue is not one.
+    pub(super) fn files(&self) -> usize {
+        self.files.len().saturating_sub(1)
+    }
+
+    pub(super) fn mark(&self, span: Span) -> Mark {
+        let file = self.files.get(span.file as usize).cloned().unwrap_or_else(|| "".into());
+        Mark { file, line: span.line, column: span.column }
+    }
+}
+
+/// What the files hold together, before it is understood.
+#[derive(Default)]
+struct Merged<'n> {
+    mode: Option<(Span, Mode)>,
+    revision: Option<(Span, &'n str)>,
+    services: Vec<(&'n Key, &'n Node)>,
+    guards: Vec<&'n Node>,
+    tenants: Vec<(&'n Key, &'n Node)>,
+    tests: Vec<&'n Node>,
+}
+
+fn build(sources: &Sources, findings: &mut Findings) -> Policy {
+    let mut trees = Vec::new();
+    for (number, source) in (0..).zip(&sources.files) {
+        match yaml::parse(&source.text, number) {
+            Ok(tree) => trees.push((number, tree)),
+            Err(bad) => {
+                findings.report(bad.span, bad.message).unparsed();
+                if let Some(hint) = bad.hint {
+                    findings.hint(hint);
+                }
+            }
+        }
+    }
+    let complete = findings.count() == 0;
+    let (mut catalogue, mut merged) = (Merged::default(), Merged::default());
+    for (number, tree) in &trees {
+        let into = if *number == 0 { &mut catalogue } else { &mut merged };
+        merge(tree, into, findings);
+    }
+    unique(&merged.services, findings);
+    unique(&merged.tenants, findings);
+
+    let (services, broken) = read_services(&catalogue, &merged, findings);
+    let (services, guards) = read_guards(&merged.guards, services, &broken, complete, findings);
+    let mut tenants = HashMap::with_capacity(merged.tenants.len());
+    for (key, node) in &merged.tenants {
+        let base = sources.files.get(key.span.file as usize).map_or(Path::new(""), |file| &file.base);
+        let known = Known { services: &services, broken: &broken, base, complete };
+        tenants.extend(tenant::read(key, node, &known, findings));
+    }
+    let mut promises: Vec<Promise> = Vec::new();
+    for node in &merged.tests {
+        promise::read(node, &mut promises, findings);
+    }
+    let revision =
+        merged.revision.map_or_else(|| sources.hash.get(..12).unwrap_or_default(), |(_, text)| text);
+    let policy = Policy {
+        mode: merged.mode.map_or(Mode::Enforce, |(_, mode)| mode),
+        revision: revision.into(),
+        hash: sources.hash.clone(),
+        tenants,
+        services,
+        guards,
+        promises: promises.len(),
+        files: sources.names(),
+    };
+    // A promise about a policy that is not whole proves nothing.
+    if findings.count() == 0 {
+        promises.iter().for_each(|promise| promise.prove(&policy, findings));
+    }
+    policy
+}
+
+/// Takes the top level of one file.
+fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
+    if matches!(tree.value, Value::Null) {
+        findings.report(tree.span, "the file is empty").hint("a policy begins with `version: 1`");
+        return;
+    }
+    let Some(fields) = Fields::read(tree, "a policy", &KEYS, findings) else { return };
+    match fields.get("version").map(|node| (&node.value, node.span)) {
+        Some((Value::Text(version), _)) if version == "1" => {}
+        Some((_, span)) => {
+            findings.report(span, "this egret reads `version: 1`");
+        }
+        None => {
+            findings.report(tree.span, "the file has no `version`").hint("a policy begins with `version: 1`");
+        }
+    }
+    if let Some(node) = fields.get("mode") {
+        let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
+        let mode = reader::word(node, "`mode`", &modes, findings).map(|mode| (node.span, mode));
+        once("mode", &mut into.mode, mode, findings);
+    }
+    if let Some(node) = fields.get("revision") {
+        let text = reader::text(node, "`revision`", findings);
+        let plain = text.filter(|t| (1..=64).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic()));
+        if text.is_some() && plain.is_none() {
+            findings.report(node.span, "`revision` is 1 to 64 visible ASCII characters");
+        }
+        once("revision", &mut into.revision, plain.map(|text| (node.span, text)), findings);
+    }
+    if let Some((approvals, _)) = fields.entry("approvals") {
+        findings
+            .report(approvals.span, "approvals come with a later release")
+            .hint("leave the key out until then");
+    }
+    let named = |key: &str, findings: &mut Findings| {
+        let entries = fields.get(key).and_then(|node| reader::mapping(node, &format!("`{key}`"), findings));
+        entries.unwrap_or_default().iter().map(|(key, node)| (key, node))
+    };
+    into.services.extend(named("services", findings));
+    into.tenants.extend(named("tenants", findings));
+    let listed = |key: &str, findings: &mut Findings| {
+        fields
+            .get(key)
+            .and_then(|node| reader::items(node, &format!("`{key}`"), findings))
+            .unwrap_or_default()
+    };
+    into.guards.extend(listed("guards", findings));
+    into.tests.extend(listed("tests", findings));
+}
+
+/// A key that only one of the files may hold.
+fn once<T>(name: &str, slot: &mut Option<(Span, T)>, value: Option<(Span, T)>, findings: &mut Findings) {
+    let Some((span, value)) = value else { return };
+    if let Some((first, _)) = slot {
+        findings.report(span, format!("`{name}` stands in two files")).also(*first, "first here");
+    } else {
+        *slot = Some((span, value));
+    }
+}
+
+/// Reports names that stand in two files. Within one file the reader has reported them.
+fn unique(entries: &[(&Key, &Node)], findings: &mut Findings) {
+    let mut seen: HashMap<&str, Span> = HashMap::with_capacity(entries.len());
+    for (key, _) in entries {
+        match seen.get(key.text.as_str()) {
+            Some(first) if first.file != key.span.file => {
+                findings
+                    .report(key.span, format!("`{}` stands in two files", reader::short(&key.text)))
+                    .also(*first, "first here");
+            }
+            Some(_) => {}
+            None => {
+                seen.insert(&key.text, key.span);
+            }
+        }
+    }
+}
+
+/// The policy's services and those of the catalogue; the policy's own wins.
+fn read_services(
+    catalogue: &Merged<'_>,
+    own: &Merged<'_>,
+    findings: &mut Findings,
+) -> (HashMap<String, Service>, HashSet<String>) {
+    let (mut services, mut broken) = (HashMap::new(), HashSet::new());
+    for (key, node) in catalogue.services.iter().chain(&own.services) {
+        match service::read(key, node, findings) {
+            Some(service) => {
+                services.insert(key.text.clone(), service);
+            }
+            None => {
+                services.remove(&key.text);
+                broken.insert(key.text.clone());
+            }
+        }
+    }
+    (services, broken)
+}
+
+type Guarded = (HashMap<String, Arc<Service>>, Vec<Arc<Guard>>);
+
+/// Reads the guards and hands each to the services that it reaches.
+fn read_guards(
+    nodes: &[&Node],
+    mut services: HashMap<String, Service>,
+    broken: &HashSet<String>,
+    complete: bool,
+    findings: &mut Findings,
+) -> Guarded {
+    let mut guards = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let Some(guard) = guard::read(node, index, findings) else { continue };
+        if let Some(name) = &guard.service {
+            match services.get(name) {
+                Some(service) if service.is_opaque() => {
+                    findings
+                        .report(
+                            guard.span,
+                            format!("egret sees no requests of `{name}`: it is not intercepted"),
+                        )
+                        .hint("take `connect` away from the roles instead");
+                }
+                None if complete && !broken.contains(name) => {
+                    guard::unknown_service(&guard, name, services.keys().map(String::as_str), findings);
+                }
+                _ => {}
+            }
+        }
+        guards.push(Arc::new(guard));
+    }
+    for (name, service) in &mut services {
+        let reach = guards.iter().filter(|guard| guard.service.as_ref().is_none_or(|only| only == name));
+        service.guards = reach.cloned().collect();
+    }
+    (services.into_iter().map(|(name, service)| (name, Arc::new(service))).collect(), guards)
+}

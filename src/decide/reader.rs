@@ -1,0 +1,243 @@
+//! Reading the tree: keys that must be known, shapes that must fit, and every deviation reported.
+
+use super::{
+    problem::Findings,
+    source::Span,
+    yaml::{Key, Node, Value},
+};
+use crate::context::BadIdentifier;
+
+/// The entries of a mapping with fixed keys.
+pub(super) struct Fields<'n> {
+    entries: &'n [(Key, Node)],
+    span: Span,
+}
+
+impl<'n> Fields<'n> {
+    /// Reads a mapping whose keys are `known`. Unknown and duplicate keys are reported; `what` names the mapping.
+    pub(super) fn read(node: &'n Node, what: &str, known: &[&str], findings: &mut Findings) -> Option<Self> {
+        let entries = mapping(node, what, findings)?;
+        for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
+            // A misspelt key may hide a credential.
+            hide(value, findings);
+            findings.report(key.span, format!("{what} has no key `{}`", short(&key.text)));
+            match closest(&key.text, known.iter().copied()) {
+                Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
+                None => findings.hint(format!("its keys are {}", list(known.iter().copied()))),
+            };
+        }
+        Some(Self { entries, span: node.span })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
+        self.entry(key).map(|(_, node)| node)
+    }
+
+    pub(super) fn entry(&self, key: &str) -> Option<&'n (Key, Node)> {
+        self.entries.iter().find(|(k, _)| k.text == key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Where the mapping stands.
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+}
+
+/// The entries of a mapping with free keys, each key once.
+pub(super) fn mapping<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<&'n [(Key, Node)]> {
+    let Value::Map(entries) = &node.value else {
+        hide(node, findings);
+        findings.report(node.span, format!("{what} is a mapping of `key: value`"));
+        return None;
+    };
+    let mut seen = std::collections::HashMap::with_capacity(entries.len());
+    for (key, _) in entries {
+        if key.text == "<<" {
+            findings
+                .report(key.span, "merge keys are not allowed in a policy")
+                .hint("write the keys out; what is granted must be readable in its place");
+        } else if let Some(first) = seen.insert(key.text.as_str(), key.span) {
+            findings
+                .report(key.span, format!("`{}` stands twice", short(&key.text)))
+                .also(first, "first here");
+        }
+    }
+    Some(entries)
+}
+
+/// The items of a list that must not be empty.
+pub(super) fn items<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<&'n [Node]> {
+    match &node.value {
+        Value::List(items) if items.is_empty() => {
+            findings.report(node.span, format!("{what} is an empty list")).hint(
+                "leave the key out, or say what it holds: an empty list could mean everything or nothing",
+            );
+            None
+        }
+        Value::List(items) => Some(items),
+        _ => {
+            hide(node, findings);
+            findings.report(node.span, format!("{what} is a list"));
+            None
+        }
+    }
+}
+
+/// A key that is an identifier.
+pub(super) fn identifier<T>(
+    key: &Key,
+    parse: impl Fn(&str) -> Result<T, BadIdentifier>,
+    findings: &mut Findings,
+) -> Option<T> {
+    match parse(&key.text) {
+        Ok(identifier) => Some(identifier),
+        Err(bad) => {
+            findings.report(key.span, bad.to_string());
+            None
+        }
+    }
+}
+
+/// A text.
+pub(super) fn text<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<&'n str> {
+    if let Value::Text(text) = &node.value {
+        return Some(text);
+    }
+    findings.report(node.span, format!("{what} is a text"));
+    None
+}
+
+/// `true` or `false`.
+pub(super) fn flag(node: &Node, what: &str, findings: &mut Findings) -> Option<bool> {
+    if let Value::Bool(value) = node.value {
+        return Some(value);
+    }
+    hide(node, findings);
+    findings.report(node.span, format!("{what} is `true` or `false`"));
+    None
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(
+    node: &Node,
+    what: &str,
+    words: &[(&str, T)],
+    findings: &mut Findings,
+) -> Option<T> {
+    let all = || list(words.iter().map(|(word, _)| *word));
+    let Value::Text(text) = &node.value else {
+        findings.report(node.span, format!("{what} is one of {}", all()));
+        return None;
+    };
+    if let Some((_, value)) = words.iter().find(|(word, _)| word == text) {
+        return Some(*value);
+    }
+    hide(node, findings);
+    findings.report(node.span, format!("{what} is one of {}", all()));
+    if let Some(meant) = closest(text, words.iter().map(|(word, _)| *word)) {
+        findings.hint(format!("did you mean `{meant}`?"));
+    }
+    None
+}
+
+/// A list of texts, or one text, each through `parse`; what does not parse is reported with `parse`'s message.
+pub(super) fn each<T>(
+    node: &Node,
+    what: &str,
+    findings: &mut Findings,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
+    let Some(items) = items(node, what, findings) else { return Vec::new() };
+    let mut parsed = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(text) = text(item, "an item of it", findings) else { continue };
+        match parse(text) {
+            Ok(value) => parsed.push(value),
+            Err(message) => {
+                findings.report(item.span, message);
+            }
+        }
+    }
+    parsed
+}
+
+/// Keeps every value below a node out of excerpts.
+pub(super) fn hide(node: &Node, findings: &mut Findings) {
+    match &node.value {
+        Value::Text(_) => findings.secret(node.span),
+        Value::List(items) => items.iter().for_each(|item| hide(item, findings)),
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| hide(value, findings)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// The nearest of some words, when it is near enough to be a slip.
+pub(super) fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let allowed = (text.chars().count() / 3).clamp(1, 3);
+    words
+        .map(|word| (distance(text, word, allowed), word))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// The edit distance, where a swap of neighbours is one edit; `limit + 1` where it is over the limit.
+fn distance(from: &str, to: &str, limit: usize) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().take(64).collect(), to.chars().take(64).collect());
+    if from.len().abs_diff(to.len()) > limit {
+        return limit + 1;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in to.iter().enumerate() {
+            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let mut best =
+                (cell(&last, j) + usize::from(a != b)).min(cell(&last, j + 1) + 1).min(cell(&row, j) + 1);
+            if i > 0 && j > 0 && from.get(i - 1) == Some(b) && to.get(j - 1) == Some(a) {
+                best = best.min(cell(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(limit + 1)
+}
+
+/// Words in backticks, with commas.
+pub(super) fn list<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A name that the author wrote, cut and cleaned for a message.
+pub(super) fn short(text: &str) -> String {
+    let mut shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_understood_and_another_word_is_not() {
+        let keys = ["match", "deny", "require", "shadow"];
+        for (slip, meant) in [
+            ("requires", Some("require")),
+            ("mtach", Some("match")),
+            ("dney", Some("deny")),
+            ("reader", None),
+            ("x", None),
+        ] {
+            assert_eq!(closest(slip, keys.into_iter()), meant, "{slip}");
+        }
+    }
+}

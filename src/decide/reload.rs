@@ -1,0 +1,186 @@
+//! Replacing the policy in force: all or nothing, and the last good one stays.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::Notify;
+
+use super::{
+    live::{Live, Policies},
+    policy::Policy,
+    problem::Problems,
+    source::Sources,
+};
+use crate::{
+    audit::{Audit, Event},
+    metrics::Metrics,
+};
+
+/// How long after the first sign of a change the files are read: editors and mounts write in several steps.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How often the files are read without a sign: some file systems give none, and a watch can be lost.
+const POLL: Duration = Duration::from_secs(10);
+
+/// What a reload met last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// Files with this hash.
+    Content(Arc<str>),
+    /// Files that could not be read, and why.
+    Unreadable(String),
+}
+
+/// What came of a reload.
+#[derive(Debug)]
+pub enum Reload {
+    /// The files are the ones in force, or ones that were rejected before.
+    Unchanged,
+    /// They are in force now.
+    Loaded,
+    /// They are not; the last good policy stays.
+    Rejected(Problems),
+}
+
+/// Whether content that was rejected before is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Yes,
+    No,
+}
+
+impl Policies {
+    /// Reads the files now, as on SIGHUP. Blocks while it reads.
+    pub fn reload(&self, audit: &Audit, metrics: &Metrics) -> Reload {
+        self.attempt(Again::Yes, audit, metrics)
+    }
+
+    /// Keeps the policy up to date for as long as the future is polled; dropping it ends the watch.
+    pub async fn watch(self, audit: Audit, metrics: Arc<Metrics>) {
+        let Some(source) = self.0.source.clone() else { return std::future::pending().await };
+        let changed = Arc::new(Notify::new());
+        // Held for its `Drop`: the watch ends with it.
+        let _watcher = watcher(&source, &changed)
+            .map_err(
+                |error| tracing::warn!(%error, "cannot watch the policy's files, reading them every 10 s"),
+            )
+            .ok();
+        loop {
+            tokio::select! {
+                () = changed.notified() => tokio::time::sleep(DEBOUNCE).await,
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let (this, audit, metrics) = (self.clone(), audit.clone(), metrics.clone());
+            let attempt = tokio::task::spawn_blocking(move || this.attempt(Again::No, &audit, &metrics));
+            if let Err(error) = attempt.await {
+                tracing::error!(%error, "reading the policy failed");
+            }
+        }
+    }
+
+    fn attempt(&self, again: Again, audit: &Audit, metrics: &Metrics) -> Reload {
+        let live = &*self.0;
+        let Some(source) = &live.source else { return Reload::Unchanged };
+        // Held to the end: two reloads at once must not swap in the older files last.
+        let mut tried = live.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match Sources::read(source) {
+            Ok(sources) => {
+                let met = Tried::Content(sources.hash.clone());
+                if sources.hash == *live.current().hash() {
+                    live.last_error.store(None);
+                    *tried = met;
+                    return Reload::Unchanged;
+                }
+                if again == Again::No && *tried == met {
+                    return Reload::Unchanged;
+                }
+                *tried = met;
+                Policy::compile(&sources)
+            }
+            Err(error) => {
+                let met = Tried::Unreadable(format!("{}: {}", error.path.display(), error.why));
+                if again == Again::No && *tried == met {
+                    return Reload::Unchanged;
+                }
+                *tried = met;
+                Err(Problems::unreadable(&error))
+            }
+        };
+        match outcome {
+            Ok(policy) => {
+                accept(live, policy, audit, metrics);
+                Reload::Loaded
+            }
+            Err(problems) => {
+                reject(&live.last_error, &problems, audit, metrics);
+                Reload::Rejected(problems)
+            }
+        }
+    }
+
+    /// Notes the policy that the process starts with in log and metrics.
+    pub fn announce(&self, audit: &Audit, metrics: &Metrics) {
+        announce(&self.current(), audit, metrics);
+    }
+}
+
+fn accept(live: &Live, policy: Policy, audit: &Audit, metrics: &Metrics) {
+    let policy = Arc::new(policy);
+    live.policy.store(policy.clone());
+    live.last_error.store(None);
+    // After the swap: whoever wakes up asks the new policy.
+    live.changes.send_modify(|tick| *tick += 1);
+    announce(&policy, audit, metrics);
+}
+
+fn announce(policy: &Policy, audit: &Audit, metrics: &Metrics) {
+    metrics.policy_reload(true);
+    audit.event(&Event::PolicyLoaded { revision: policy.revision(), hash: policy.hash() });
+    tracing::info!(revision = %policy.revision(), hash = %policy.hash(), "policy loaded");
+}
+
+fn reject(last_error: &ArcSwapOption<String>, problems: &Problems, audit: &Audit, metrics: &Metrics) {
+    for problem in problems.iter() {
+        tracing::error!(%problem, "policy rejected, the last good one stays");
+    }
+    metrics.policy_reload(false);
+    audit.event(&Event::PolicyRejected { problems: problems.count() });
+    let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
+    last_error.store(Some(Arc::new(format!("{} problem(s), the first: {first}", problems.count()))));
+}
+
+/// Watches the directory of the files: a ConfigMap swaps its `..data` link there, and editors rename over a file,
+/// after which a watch on the file itself would follow the old one.
+fn watcher(source: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let directory = if source.is_dir() {
+        source.to_path_buf()
+    } else {
+        let parent = source.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    };
+    let signal = changed.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the files makes events, too; answering those would never end.
+        if event.map_or(true, |event| is_change(event.kind)) {
+            signal.notify_one();
+        }
+    })?;
+    watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+    // What changed between the load and the watch.
+    changed.notify_one();
+    Ok(watcher)
+}
+
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}

@@ -1,0 +1,508 @@
+//! A service as the policy describes it: hosts, roles, and how it is reached.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::{
+    guard::Guard,
+    matcher::Matcher,
+    pattern::{Methods, Pattern},
+    problem::Findings,
+    reader::{self, Fields, closest, list, short},
+    source::Span,
+    yaml::{Key, Node, Value},
+};
+use crate::{
+    context::{RoleId, ServiceId},
+    plan::{self, Intercept, Keep, PrivateReach, StripPlan},
+    target::{Host, Method, Path, Scheme},
+};
+
+const KEYS: [&str; 11] = [
+    "hosts",
+    "scheme",
+    "intercept",
+    "allow_private_addresses",
+    "strip",
+    "keep",
+    "max_body",
+    "via",
+    "response_timeout",
+    "roles",
+    "mcp",
+];
+
+/// What exists out there, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) plan: Arc<plan::Service>,
+    pub(super) hosts: Vec<HostPattern>,
+    /// The smallest first: the first that covers a request is the role to ask for.
+    pub(super) roles: Vec<Arc<Role>>,
+    /// The guards that reach it, in the policy's order.
+    pub(super) guards: Vec<Arc<Guard>>,
+    pub(super) span: Span,
+}
+
+impl Service {
+    pub(super) fn role(&self, name: &str) -> Option<&Arc<Role>> {
+        self.roles.iter().find(|role| role.id.as_str() == name)
+    }
+
+    /// The smallest role that covers a request.
+    pub(super) fn smallest_role(&self, method: Method, path: &Path) -> Option<&Arc<Role>> {
+        self.roles.iter().find(|role| role.find(method, path).is_some())
+    }
+
+    pub(super) fn is_opaque(&self) -> bool {
+        self.plan.intercept == Intercept::Never
+    }
+}
+
+/// A host of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostPattern {
+    pub(super) name: HostName,
+    /// None: the service's own port, which a client reaches as 80 or as 443.
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HostName {
+    Exact(Host),
+    /// `*.example.com`: the part after `*.`; one label goes in front.
+    Below(Arc<str>),
+}
+
+/// What an agent may do, compiled.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) id: RoleId,
+    pub(super) lines: Vec<RoleLine>,
+    matcher: Matcher,
+    /// Whether it holds `connect`.
+    pub(super) connect: Option<RoleLine>,
+}
+
+/// One line of a role, also when it came through `include`.
+#[derive(Debug, Clone)]
+pub(super) struct RoleLine {
+    pub(super) methods: Methods,
+    pub(super) pattern: Pattern,
+    /// The path pattern as it is written.
+    pub(super) route: Arc<str>,
+    /// `services.github.roles.writer[1]`.
+    pub(super) rule: Arc<str>,
+    pub(super) span: Span,
+}
+
+impl Role {
+    pub(super) fn find(&self, method: Method, path: &Path) -> Option<&RoleLine> {
+        self.lines.get(self.matcher.find(method, path)?)
+    }
+}
+
+/// Reads a service. None where nothing can be built from it; the reasons are in `findings`.
+pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Service> {
+    let id = reader::identifier(key, ServiceId::parse, findings);
+    let fields = Fields::read(node, "a service", &KEYS, findings)?;
+    if let Some((mcp, _)) = fields.entry("mcp") {
+        findings
+            .report(mcp.span, "MCP services are not supported yet")
+            .hint("name the server's host and grant its HTTP paths, or leave the service out for now");
+        return None;
+    }
+    let schemes = [("https", Scheme::Https), ("http", Scheme::Http)];
+    let scheme = fields.get("scheme").and_then(|n| reader::word(n, "`scheme`", &schemes, findings));
+    let scheme = scheme.unwrap_or(Scheme::Https);
+    let modes = [("always", Intercept::Always), ("never", Intercept::Never)];
+    let intercept = fields.get("intercept").and_then(|n| reader::word(n, "`intercept`", &modes, findings));
+    let intercept = intercept.unwrap_or(Intercept::Always);
+    let hosts = fields.get("hosts").map(|node| read_hosts(node, scheme, findings));
+    if hosts.is_none() {
+        findings.report(key.span, format!("the service `{}` has no `hosts`", short(&key.text)));
+    }
+    let roles = fields.get("roles").map(|node| read_roles(&key.text, node, intercept, findings));
+    if roles.is_none() {
+        findings
+            .report(key.span, format!("the service `{}` has no `roles`", short(&key.text)))
+            .hint("without a role nobody can be granted anything on it");
+    }
+    let plan = plan::Service {
+        id: id?,
+        scheme,
+        intercept,
+        private: fields
+            .get("allow_private_addresses")
+            .map_or(PrivateReach::Nowhere, |n| read_private(n, findings)),
+        strip: fields.get("strip").map_or_else(StripPlan::default, |n| read_strip(n, findings)),
+        keep: fields.get("keep").map_or_else(Keep::default, |n| read_keep(n, findings)),
+        max_body: fields.get("max_body").and_then(|n| read_size(n, findings)),
+        via: fields.get("via").and_then(|n| reader::flag(n, "`via`", findings)).unwrap_or(true),
+        response_timeout: fields.get("response_timeout").and_then(|n| read_duration(n, findings)),
+    };
+    Some(Service { plan: Arc::new(plan), hosts: hosts?, roles: roles?, guards: Vec::new(), span: key.span })
+}
+
+fn read_hosts(node: &Node, scheme: Scheme, findings: &mut Findings) -> Vec<HostPattern> {
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for item in reader::items(node, "`hosts`", findings).unwrap_or_default() {
+        let Some(text) = reader::text(item, "a host", findings) else { continue };
+        match parse_host(text, scheme) {
+            Ok(host) if hosts.contains(&host) => {
+                findings.report(item.span, "this host stands twice");
+            }
+            Ok(host) => hosts.push(host),
+            Err(message) => {
+                findings.report(item.span, message);
+            }
+        }
+    }
+    hosts
+}
+
+/// Parses `api.example.com`, `*.example.com`, `api.example.com:8443`, `192.0.2.1`.
+fn parse_host(text: &str, scheme: Scheme) -> Result<HostPattern, String> {
+    if text.contains("://") || text.contains('/') {
+        return Err("a host has no scheme and no path: write `api.example.com`".to_owned());
+    }
+    let explicit = |authority: &str| {
+        crate::target::Authority::parse(authority, Some(scheme.default_port())).map_err(|bad| bad.to_string())
+    };
+    let (name, port) = if let Some(below) = text.strip_prefix("*.") {
+        let authority = explicit(below)?;
+        let Some(parent) = authority.host.name().filter(|name| !is_public_suffix(name)) else {
+            return Err("`*.` needs a domain that one owner holds, such as `*.example.com`".to_owned());
+        };
+        (HostName::Below(parent.into()), authority.port)
+    } else if text.contains('*') {
+        return Err("`*` stands for the whole first label: write `*.example.com`".to_owned());
+    } else {
+        let authority = explicit(text)?;
+        (HostName::Exact(authority.host), authority.port)
+    };
+    Ok(HostPattern { name, port: Some(port).filter(|port| *port != scheme.default_port()) })
+}
+
+/// Whether a name is a place where strangers register names side by side: a wildcard below it would cover all of
+/// them. The list is short by intention: it stops slips, and whoever owns a rare suffix names hosts exactly.
+fn is_public_suffix(name: &str) -> bool {
+    const SECOND: [&str; 14] =
+        ["co", "com", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob", "mil", "nom", "sch"];
+    const SHARED: [&str; 16] = [
+        "github.io",
+        "gitlab.io",
+        "pages.dev",
+        "workers.dev",
+        "vercel.app",
+        "netlify.app",
+        "herokuapp.com",
+        "web.app",
+        "firebaseapp.com",
+        "azurewebsites.net",
+        "cloudfront.net",
+        "amazonaws.com",
+        "appspot.com",
+        "run.app",
+        "fly.dev",
+        "ngrok.io",
+    ];
+    let mut labels = name.rsplit('.');
+    let (top, second, third) = (labels.next().unwrap_or_default(), labels.next(), labels.next());
+    match (second, third) {
+        (None, _) => true,
+        (Some(second), None) => (top.len() == 2 && SECOND.contains(&second)) || SHARED.contains(&name),
+        _ => false,
+    }
+}
+
+fn read_private(node: &Node, findings: &mut Findings) -> PrivateReach {
+    match &node.value {
+        Value::Bool(true) => PrivateReach::Anywhere,
+        Value::Bool(false) => PrivateReach::Nowhere,
+        _ => PrivateReach::Within(reader::each(node, "`allow_private_addresses`", findings, |text| {
+            text.parse::<IpNet>().map_err(|_| "this is not a network such as `10.0.0.0/8`".to_owned())
+        })),
+    }
+}
+
+fn header_names(node: Option<&Node>, what: &str, findings: &mut Findings) -> Vec<HeaderName> {
+    let parse =
+        |text: &str| HeaderName::try_from(text).map_err(|_| "this is not the name of a header".to_owned());
+    node.map(|node| reader::each(node, what, findings, parse)).unwrap_or_default()
+}
+
+fn query_keys(node: Option<&Node>, what: &str, findings: &mut Findings) -> Vec<String> {
+    let parse = |text: &str| Ok(text.to_ascii_lowercase());
+    node.map(|node| reader::each(node, what, findings, parse)).unwrap_or_default()
+}
+
+fn read_strip(node: &Node, findings: &mut Findings) -> StripPlan {
+    let Some(fields) = Fields::read(node, "`strip`", &["headers", "query"], findings) else {
+        return StripPlan::default();
+    };
+    StripPlan {
+        headers: header_names(fields.get("headers"), "`headers`", findings),
+        query: query_keys(fields.get("query"), "`query`", findings),
+    }
+}
+
+fn read_keep(node: &Node, findings: &mut Findings) -> Keep {
+    let keys = ["request_headers", "query", "response_headers", "trailers"];
+    let Some(fields) = Fields::read(node, "`keep`", &keys, findings) else { return Keep::default() };
+    Keep {
+        request_headers: header_names(fields.get("request_headers"), "`request_headers`", findings),
+        query: query_keys(fields.get("query"), "`query`", findings),
+        response_headers: header_names(fields.get("response_headers"), "`response_headers`", findings),
+        trailers: header_names(fields.get("trailers"), "`trailers`", findings),
+    }
+}
+
+fn read_size(node: &Node, findings: &mut Findings) -> Option<u64> {
+    let text = reader::text(node, "`max_body`", findings)?;
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)];
+    let size = units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(*factor)
+    });
+    if size.is_none_or(|size| size == 0) {
+        findings.report(node.span, "`max_body` is a size such as `10MiB` or `512KiB`");
+        return None;
+    }
+    size
+}
+
+fn read_duration(node: &Node, findings: &mut Findings) -> Option<Duration> {
+    let text = reader::text(node, "`response_timeout`", findings)?;
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let millis = units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*factor)
+    });
+    if millis.is_none_or(|millis| millis == 0) {
+        findings.report(node.span, "`response_timeout` is a time such as `30s` or `10m`");
+        return None;
+    }
+    millis.map(Duration::from_millis)
+}
+
+/// A role as it is written.
+struct Draft<'n> {
+    key: &'n Key,
+    id: Option<RoleId>,
+    includes: Vec<(&'n str, Span)>,
+    lines: Vec<RoleLine>,
+    connect: Option<RoleLine>,
+}
+
+fn read_roles(service: &str, node: &Node, intercept: Intercept, findings: &mut Findings) -> Vec<Arc<Role>> {
+    let Some(entries) = reader::mapping(node, "`roles`", findings) else { return Vec::new() };
+    if entries.is_empty() {
+        findings.report(node.span, "`roles` is empty");
+    }
+    let drafts: Vec<Draft<'_>> =
+        entries.iter().map(|(key, lines)| read_role(service, key, lines, intercept, findings)).collect();
+    let by_name: HashMap<&str, &Draft<'_>> = drafts.iter().map(|d| (d.key.text.as_str(), d)).collect();
+    for draft in &drafts {
+        check_includes(draft, &by_name, findings);
+    }
+    let mut roles: Vec<Arc<Role>> =
+        drafts.iter().filter_map(|draft| compile(draft, &by_name)).map(Arc::new).collect();
+    roles.sort_by_cached_key(|role| {
+        let breadth: u32 = role.lines.iter().map(|line| line.methods.len()).sum();
+        (breadth, role.id.as_str().to_owned())
+    });
+    roles
+}
+
+fn read_role<'n>(
+    service: &str,
+    key: &'n Key,
+    node: &'n Node,
+    intercept: Intercept,
+    findings: &mut Findings,
+) -> Draft<'n> {
+    let id = reader::identifier(key, RoleId::parse, findings);
+    let mut draft = Draft { key, id, includes: Vec::new(), lines: Vec::new(), connect: None };
+    for (index, item) in reader::items(node, "a role", findings).unwrap_or_default().iter().enumerate() {
+        let rule: Arc<str> = format!("services.{service}.roles.{}[{index}]", key.text).into();
+        match &item.value {
+            Value::Text(text) => match parse_line(text, intercept) {
+                Ok(Line::Connect) => {
+                    let pattern = Pattern { segments: Vec::new(), rest: true };
+                    let methods = Methods::ANY;
+                    draft.connect =
+                        Some(RoleLine { methods, pattern, route: "connect".into(), rule, span: item.span });
+                }
+                Ok(Line::Http { methods, pattern, route }) => {
+                    draft.lines.push(RoleLine { methods, pattern, route, rule, span: item.span });
+                }
+                Err((message, hint)) => {
+                    findings.report(item.span, message);
+                    if let Some(hint) = hint {
+                        findings.hint(hint);
+                    }
+                }
+            },
+            Value::Map(_) => {
+                let fields = Fields::read(item, "a line of a role", &["include"], findings);
+                let included = fields.and_then(|f| f.get("include"));
+                if let Some(name) = included.and_then(|n| reader::text(n, "`include`", findings)) {
+                    draft.includes.push((name, included.map_or(item.span, |n| n.span)));
+                }
+            }
+            _ => {
+                findings
+                    .report(item.span, "a line of a role is `METHOD /path` or `include: ROLE`")
+                    .hint("for example `GET /repos/**` or `POST|PATCH /repos/*/*/issues`");
+            }
+        }
+    }
+    draft
+}
+
+enum Line {
+    Http { methods: Methods, pattern: Pattern, route: Arc<str> },
+    Connect,
+}
+
+fn parse_line(text: &str, intercept: Intercept) -> Result<Line, (String, Option<String>)> {
+    let (first, rest) = text.split_once(' ').map_or((text, ""), |(first, rest)| (first, rest.trim_start()));
+    if ["tool", "graphql", "grpc"].contains(&first) {
+        let message = format!("`{first}` lines are not supported yet");
+        return Err((message, Some("grant HTTP methods and paths for now".to_owned())));
+    }
+    match (text == "connect", intercept) {
+        (true, Intercept::Never) => return Ok(Line::Connect),
+        (true, Intercept::Always) => {
+            let hint = "say `intercept: never` in the service to let its tunnels through unopened";
+            return Err((
+                "`connect` needs a service that is not intercepted".to_owned(),
+                Some(hint.to_owned()),
+            ));
+        }
+        (false, Intercept::Never) => {
+            let hint = "write `connect`, the one thing a role can grant on it";
+            let message = "a service with `intercept: never` shows egret no methods and paths";
+            return Err((message.to_owned(), Some(hint.to_owned())));
+        }
+        (false, Intercept::Always) => {}
+    }
+    let methods = Methods::parse(first).map_err(|message| (message, method_hint(first)))?;
+    if rest.is_empty() {
+        return Err(("a line of a role names a path, too".to_owned(), Some(format!("write `{first} /**`"))));
+    }
+    if !rest.starts_with('/') {
+        let message = "the path of a role's line begins with `/`".to_owned();
+        return Err((message, Some(format!("write `{first} /{}`", short(rest)))));
+    }
+    let pattern = Pattern::parse(rest).map_err(|message| (message, None))?;
+    Ok(Line::Http { methods, pattern, route: rest.into() })
+}
+
+/// What to say about a word that is no method.
+pub(super) fn method_hint(text: &str) -> Option<String> {
+    let wrong = text.split('|').find(|name| Methods::parse(name).is_err())?;
+    let meant = closest(&wrong.to_ascii_uppercase(), Methods::names());
+    Some(meant.map_or_else(
+        || format!("methods are {}", list(Methods::names())),
+        |meant| format!("did you mean `{meant}`?"),
+    ))
+}
+
+fn check_includes(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>, findings: &mut Findings) {
+    for (name, span) in &draft.includes {
+        if !all.contains_key(name) {
+            findings.report(*span, format!("the service has no role `{}`", short(name)));
+            if let Some(meant) = closest(name, all.keys().copied()) {
+                findings.hint(format!("did you mean `{meant}`?"));
+            }
+        } else if reaches(name, &draft.key.text, all) {
+            findings.report(*span, format!("the role `{}` includes itself", short(&draft.key.text)));
+        }
+    }
+}
+
+/// Whether following the includes of `from` leads to `to`.
+fn reaches(from: &str, to: &str, all: &HashMap<&str, &Draft<'_>>) -> bool {
+    let mut seen = vec![from];
+    let mut at = 0;
+    while let Some(name) = seen.get(at).copied() {
+        if name == to {
+            return true;
+        }
+        for (next, _) in all.get(name).map(|draft| draft.includes.as_slice()).unwrap_or_default() {
+            if !seen.contains(next) {
+                seen.push(next);
+            }
+        }
+        at += 1;
+    }
+    false
+}
+
+fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
+    let mut lines = Vec::new();
+    let mut connect = None;
+    let mut names = vec![draft.key.text.as_str()];
+    let mut at = 0;
+    while let Some(part) = names.get(at).and_then(|name| all.get(name)) {
+        lines.extend(part.lines.iter().cloned());
+        connect = connect.or_else(|| part.connect.clone());
+        for (next, _) in &part.includes {
+            if all.contains_key(next) && !names.contains(next) {
+                names.push(next);
+            }
+        }
+        at += 1;
+    }
+    let matcher = Matcher::new(lines.iter().map(|line| (line.methods, &line.pattern)));
+    Some(Role { id: draft.id.clone()?, lines, matcher, connect })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_one_label_below_a_domain_with_one_owner() {
+        for bad in [
+            "*",
+            "*.com",
+            "*.co.uk",
+            "*.github.io",
+            "*.localhost",
+            "api.*.x",
+            "*foo.example.com",
+            "*.*.example.com",
+            "https://x.example",
+            "x.example/v1",
+            "*.192.0.2.1",
+            "x.example:0",
+            "user@x.example",
+            "",
+        ] {
+            assert!(parse_host(bad, Scheme::Https).is_err(), "{bad:?}");
+        }
+        for good in
+            ["*.example.com", "*.x.co.uk", "API.Example.com.", "192.0.2.1", "[::1]:8443", "localhost:8080"]
+        {
+            assert!(parse_host(good, Scheme::Https).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_kept_only_where_it_does_not_go_without_saying() {
+        for (text, scheme, port) in [
+            ("x.example", Scheme::Https, None),
+            ("x.example:443", Scheme::Https, None),
+            ("x.example:80", Scheme::Https, Some(80)),
+            ("x.example:80", Scheme::Http, None),
+            ("x.example:8443", Scheme::Https, Some(8443)),
+        ] {
+            assert_eq!(parse_host(text, scheme).unwrap().port, port, "{text}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The policy's files: which they are, what they hold, and where in them something stands.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+
+/// The largest policy file.
+const FILE_LIMIT: u64 = 8 << 20;
+/// The largest policy, all files together.
+const TOTAL_LIMIT: u64 = 16 << 20;
+/// How deep below the policy's directory files are looked for.
+const DEPTH: usize = 8;
+
+/// A place in one of the policy's files. Small: every compiled line keeps its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub(super) file: u32,
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) start: u32,
+    pub(super) length: u32,
+}
+
+impl Span {
+    pub(super) fn start_of(file: u32) -> Self {
+        Self { file, line: 1, column: 1, start: 0, length: 0 }
+    }
+
+    /// The text that stands here.
+    pub(super) fn text<'a>(&self, file: &'a str) -> Option<&'a str> {
+        let start = self.start as usize;
+        file.get(start..start + self.length as usize).filter(|text| !text.is_empty())
+    }
+
+    /// From here to the end of the line. Syntax errors have no byte offset, so this counts lines and characters.
+    pub(super) fn rest_of_line<'a>(&self, file: &'a str) -> Option<&'a str> {
+        let line = file.lines().nth(self.line as usize - 1)?;
+        let (start, _) = line.char_indices().nth(self.column as usize - 1)?;
+        line.get(start..)
+    }
+}
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// As shown in problems and explanations.
+    pub(super) name: Arc<str>,
+    /// Its name below the policy's directory: the same files mounted elsewhere are the same policy.
+    key: PathBuf,
+    /// What relative `file:` references are relative to.
+    pub(super) base: PathBuf,
+    pub(super) text: String,
+}
+
+/// All files of one policy. Number 0 is the catalogue.
+#[derive(Debug)]
+pub(super) struct Sources {
+    pub(super) files: Vec<Source>,
+    /// SHA-256 over names and texts of the policy's own files, in hex.
+    pub(super) hash: Arc<str>,
+}
+
+/// A file or directory that could not be read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) path: PathBuf,
+    pub(super) why: String,
+}
+
+impl Sources {
+    /// Reads a file, or all `*.yaml` and `*.yml` below a directory, in the order of their names.
+    pub(super) fn read(path: &Path) -> Result<Self, Unreadable> {
+        let unreadable = |path: &Path, error: &io::Error| Unreadable { path: path.into(), why: plain(error) };
+        let mut paths = Vec::new();
+        if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
+            collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
+            paths.sort();
+            if paths.is_empty() {
+                let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
+                return Err(Unreadable { path: path.into(), why });
+            }
+        } else {
+            paths.push(path.into());
+        }
+        let mut texts = Vec::new();
+        let mut total = 0;
+        for file in paths {
+            let size = fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
+            total += size;
+            if size > FILE_LIMIT || total > TOTAL_LIMIT {
+                let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
+                return Err(Unreadable { path: file, why });
+            }
+            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
+            let key = file.strip_prefix(path).ok().filter(|key| !key.as_os_str().is_empty());
+            let key = key.map_or_else(|| "policy".into(), Path::to_path_buf);
+            texts.push(Source { name: file.display().to_string().into(), key, base, text });
+        }
+        Ok(Self::of(texts))
+    }
+
+    /// A policy that is a text, for tests and for policies that egret makes itself.
+    pub(super) fn text(name: &str, text: &str) -> Self {
+        Self::of(vec![Source {
+            name: name.into(),
+            key: name.into(),
+            base: PathBuf::new(),
+            text: text.to_owned(),
+        }])
+    }
+
+    fn of(own: Vec<Source>) -> Self {
+        let hash = hash(&own);
+        let catalogue = Source {
+            name: "(catalogue)".into(),
+            key: PathBuf::new(),
+            base: PathBuf::new(),
+            text: include_str!("catalog.yaml").to_owned(),
+        };
+        let mut files = vec![catalogue];
+        files.extend(own);
+        Self { files, hash }
+    }
+
+    /// `file:line:column`.
+    pub(super) fn place(&self, span: Span) -> Mark {
+        let file = self.files.get(span.file as usize).map_or_else(|| "".into(), |f| f.name.clone());
+        Mark { file, line: span.line, column: span.column }
+    }
+
+    /// The names of the files, by number.
+    pub(super) fn names(&self) -> Arc<[Arc<str>]> {
+        self.files.iter().map(|file| file.name.clone()).collect()
+    }
+}
+
+/// A place, as people read it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Mark {
+    /// The file.
+    pub file: Arc<str>,
+    /// Its line, from 1.
+    pub line: u32,
+    /// The column, from 1.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Hidden entries are skipped: Kubernetes keeps the versions of a ConfigMap in `..2026_11_24…` and `..data`,
+/// beside links to their files. Links to files are followed; links to directories are not, they could be cycles.
+fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+    let at = |error| (directory.to_path_buf(), error);
+    for entry in fs::read_dir(directory).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let kind = entry.file_type().map_err(at)?;
+        if kind.is_dir() {
+            if depth > 0 {
+                collect(&path, depth - 1, found)?;
+            }
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") && !path.is_dir() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn hash(files: &[Source]) -> Arc<str> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for file in files {
+        // Lengths first, so that no text can pass for a border between two files.
+        for part in [file.key.as_os_str().as_encoded_bytes(), file.text.as_bytes()] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+    }
+    hex(context.finish().as_ref()).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::InvalidData => "the file is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    }
+}

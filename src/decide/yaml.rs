@@ -1,0 +1,270 @@
+//! YAML as a tree in which every key and value knows its place.
+//!
+//! The policy is read from this tree instead of by derived `Deserialize`s for one reason: a derived one stops
+//! at its first complaint, and a policy author should see all mistakes at once. What YAML itself allows but a
+//! policy should not (duplicate keys, anchors, merge keys) is refused here or by the reader.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_yaml::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Spanned};
+
+use super::source::Span;
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) span: Span,
+}
+
+/// A key and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) text: String,
+    pub(super) span: Span,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Nothing: `key:`.
+    Null,
+    /// `true` or `false`, not quoted.
+    Bool(bool),
+    /// Text or a number, as it is written.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file; a key may stand twice.
+    Map(Vec<(Key, Node)>),
+}
+
+/// Why a file is no YAML.
+#[derive(Debug)]
+pub(super) struct Malformed {
+    pub(super) message: String,
+    pub(super) hint: Option<&'static str>,
+    pub(super) span: Span,
+}
+
+/// Parses the text of file number `file`.
+pub(super) fn parse(text: &str, file: u32) -> Result<Node, Malformed> {
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        // Passed through so that the reader reports all of them, each with both places.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::AsOrdinary,
+        // Enough for 10,000 tenants; the size of the text is bounded before.
+        budget: serde_yaml::budget! {
+            max_nodes: 5_000_000,
+            max_events: 10_000_000,
+            max_depth: 64,
+            max_aliases: 0,
+            max_anchors: 0,
+        },
+    };
+    let tree: Spanned<Raw> = serde_yaml::from_str_with_options(text, options)
+        .map_err(|error| malformed(error.without_snippet(), text, file))?;
+    Ok(place(tree, text, file))
+}
+
+/// A tree as the deserializer gives it.
+enum Raw {
+    Null,
+    Bool(bool),
+    Number(String),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, a list or a mapping")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        Raw::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Number(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Number(value.to_string()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
+        Ok(Raw::Number(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
+        Ok(Raw::Number(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Number(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
+        Ok(Raw::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key()? {
+            map.push((key, entries.next_value()?));
+        }
+        Ok(Raw::Map(map))
+    }
+}
+
+fn place(node: Spanned<Raw>, text: &str, file: u32) -> Node {
+    let span = span_of(node.referenced, file);
+    let value = match node.value {
+        Raw::Null => Value::Null,
+        Raw::Bool(value) => Value::Bool(value),
+        // A number is taken as it is written: a tenant `007` is not `7`.
+        Raw::Number(number) => Value::Text(span.text(text).map_or(number, ToOwned::to_owned)),
+        Raw::Text(value) => Value::Text(value),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| place(item, text, file)).collect()),
+        Raw::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| {
+                    let key = Key { span: span_of(key.referenced, file), text: key.value };
+                    (key, place(value, text, file))
+                })
+                .collect(),
+        ),
+    };
+    Node { value, span }
+}
+
+fn span_of(location: Location, file: u32) -> Span {
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    Span {
+        file,
+        line: number(location.line()).max(1),
+        column: number(location.column()).max(1),
+        start: number(location.span().byte_offset().unwrap_or(0)),
+        length: number(location.span().byte_len().unwrap_or(0)),
+    }
+}
+
+/// Says what is wrong without repeating any value: it may be a secret.
+fn malformed(error: &serde_yaml::Error, text: &str, file: u32) -> Malformed {
+    use serde_yaml::{Error, budget::BudgetBreach};
+    let span = error.location().map_or_else(|| Span::start_of(file), |location| span_of(location, file));
+    let at_star = span.rest_of_line(text).is_some_and(|rest| rest.starts_with('*'));
+    let (message, hint) = match error {
+        Error::Budget { breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. }, .. }
+            if at_star =>
+        {
+            ("`*` begins an alias in YAML".to_owned(), Some("quote it: \"*.example.com\""))
+        }
+        Error::Budget { breach: BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. }, .. } => (
+            "anchors and aliases are not allowed in a policy".to_owned(),
+            Some("write the value out; what is granted must be readable in its place"),
+        ),
+        Error::Budget { .. } => ("the file is nested too deeply or too large".to_owned(), None),
+        Error::UnknownAnchor { .. } | Error::AliasError { .. } => {
+            ("`*` begins an alias in YAML".to_owned(), Some("quote it: \"*.example.com\""))
+        }
+        Error::MultipleDocuments { .. } => {
+            ("a policy file holds one YAML document".to_owned(), Some("use one file for each document"))
+        }
+        Error::Message { msg, .. } | Error::ExternalMessage { msg, .. } => {
+            (first_line(msg), at_star.then_some("quote it: \"*.example.com\""))
+        }
+        Error::NullIntoString { .. } => ("a key is empty".to_owned(), None),
+        Error::Eof { .. } => ("the file is empty".to_owned(), Some("a policy begins with `version: 1`")),
+        _ => ("this is not a value that a policy can hold".to_owned(), None),
+    };
+    Malformed { message, hint, span }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_and_value_knows_its_place() {
+        let text = "tenants:\n  t_acme: {limit: 007, on: yes, x: [a, \"b\"]}\n";
+        let tree = parse(text, 3).unwrap();
+        let Value::Map(top) = &tree.value else { panic!("{tree:?}") };
+        let Value::Map(tenants) = &top[0].1.value else { panic!("{tree:?}") };
+        assert_eq!(
+            (tenants[0].0.text.as_str(), tenants[0].0.span.line, tenants[0].0.span.column),
+            ("t_acme", 2, 3)
+        );
+        let Value::Map(acme) = &tenants[0].1.value else { panic!("{tree:?}") };
+        assert_eq!(acme[0].0.span.text(text), Some("limit"));
+        assert!(matches!(&acme[0].1.value, Value::Text(t) if t == "007"), "{acme:?}");
+        assert!(matches!(&acme[1].1.value, Value::Text(t) if t == "yes"), "{acme:?}");
+        let Value::List(items) = &acme[2].1.value else { panic!("{acme:?}") };
+        assert_eq!(items[0].span.text(text), Some("a"));
+        assert_eq!(items[1].span.text(text), Some("\"b\""), "{items:?}");
+    }
+
+    #[test]
+    fn what_yaml_allows_and_a_policy_does_not() {
+        for (text, word) in [
+            ("a: &x 1\nb: *x\n", "anchors"),
+            ("hosts: *.example.com\n", "alias"),
+            ("hosts: [*.example.com]\n", "alias"),
+            ("a: 1\n---\nb: 2\n", "one YAML document"),
+            ("a:\n\tb: 1\n", "tab"),
+            ("a: [1\n", ""),
+        ] {
+            let error = parse(text, 0).expect_err(text);
+            assert!(error.message.contains(word), "{text:?}: {error:?}");
+        }
+        let twice = parse("a: 1\na: 2\n<<: {b: 1}\n", 0).unwrap();
+        assert!(matches!(twice.value, Value::Map(m) if m.len() == 3));
+    }
+}

@@ -1,0 +1,128 @@
+//! One request on its way out, and what its answer will need.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
+
+use super::{
+    body::{OutgoingBody, Progress},
+    pool::Key,
+};
+use crate::{
+    audit::Entry,
+    credential::Outgoing,
+    decide::Grant,
+    message::Message,
+    plan::{Plan, PrivateReach},
+    record::Recorded,
+    refusal::{Manner, Reason, Refusal},
+    scrub::{Needles, narrow_accept_encoding},
+    target::{Method, Scheme},
+};
+
+/// What remains of a message once its request is written.
+pub(super) struct Exchange {
+    pub(super) method: Method,
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) entry: Entry,
+    pub(super) grant: Grant,
+    pub(super) needles: Option<Arc<Needles>>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) manner: Manner,
+}
+
+impl Exchange {
+    /// Writes the outgoing request from the grant.
+    ///
+    /// # Errors
+    /// `body_too_large` when the client declared a body over the service's limit; nothing was sent by then.
+    pub(super) fn begin(recorded: Recorded) -> Result<(Self, Request<OutgoingBody>), Refusal> {
+        let (message, grant, outgoing) = recorded.into_parts();
+        let limit = grant.plan().and_then(|plan| plan.service.max_body);
+        if let Some(limit) = limit.filter(|limit| message.body.size_hint().lower() > *limit) {
+            return Err(message.refuse(Reason::BodyTooLarge { limit }));
+        }
+        let Message { method, mut headers, body, upgrade, manner, mut entry, .. } = message;
+        if outgoing.needles.is_some() {
+            // What cannot be decoded could not be scrubbed.
+            narrow_accept_encoding(&mut headers);
+        }
+        let progress = Arc::new(Progress { bytes: entry.request_bytes(), ..Progress::default() });
+        let trailers =
+            grant.plan().map_or_else(|| Arc::from([]), |plan| plan.service.keep.trailers.as_slice().into());
+        let mut request = Request::new(OutgoingBody::new(body, limit, trailers, progress.clone()));
+        *request.method_mut() = method.into();
+        *request.headers_mut() = headers;
+        let Outgoing { path_and_query, needles } = outgoing;
+        *request.uri_mut() = Uri::from(path_and_query);
+        let this = Self { method, upgrade, entry, grant, needles, progress, manner };
+        if this.plan().is_none_or(|plan| plan.service.via) {
+            request.headers_mut().insert(header::VIA, HeaderValue::from_static("1.1 egret"));
+        }
+        if this.upgrade.is_some() {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Ok((this, request))
+    }
+
+    pub(super) fn plan(&self) -> Option<&Arc<Plan>> {
+        self.grant.plan()
+    }
+
+    /// Which private addresses may be dialled for it.
+    pub(super) fn reach(&self) -> &PrivateReach {
+        self.plan().map_or(&PrivateReach::Nowhere, |plan| &plan.service.private)
+    }
+
+    /// Response headers that the service keeps.
+    pub(super) fn kept_headers(&self) -> &[HeaderName] {
+        self.plan().map_or(&[], |plan| &plan.service.keep.response_headers)
+    }
+
+    /// Which kept connections may serve it.
+    pub(super) fn key(&self) -> Key {
+        let (scheme, authority) = self.grant.upstream();
+        Key {
+            tenant: self.grant.context().identity.tenant_id.clone(),
+            authority: authority.clone(),
+            scheme,
+            service: self.plan().map(|plan| plan.service.id.clone()),
+            http1_only: self.upgrade.is_some(),
+        }
+    }
+
+    /// Ends it with a refusal.
+    pub(super) fn refuse(self, reason: Reason) -> Refusal {
+        self.entry.refuse(reason, self.manner)
+    }
+}
+
+/// Writes the authority in the form that the connection's protocol wants. Never the client's own.
+pub(super) fn address(request: &mut Request<OutgoingBody>, key: &Key, h2: bool) {
+    let path = request.uri().path_and_query().cloned();
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = path;
+    request.headers_mut().remove(header::HOST);
+    let host = key.authority.host_header(key.scheme);
+    if h2 {
+        parts.scheme = Some(if key.scheme == Scheme::Https {
+            http::uri::Scheme::HTTPS
+        } else {
+            http::uri::Scheme::HTTP
+        });
+        parts.authority = host.parse().ok();
+    } else if let Ok(value) = HeaderValue::from_str(&host) {
+        // First, as RFC 9110 §7.2 asks.
+        let headers = std::mem::take(request.headers_mut());
+        let mut with_host = HeaderMap::with_capacity(headers.len() + 1);
+        with_host.insert(header::HOST, value);
+        with_host.extend(headers);
+        *request.headers_mut() = with_host;
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}

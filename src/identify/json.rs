@@ -1,0 +1,126 @@
+//! JSON objects that mean one thing: no member twice at any depth, no depth without bound.
+//!
+//! `serde_json` lets the last of two members win when it reads into a map, so two readers of one token could
+//! see two tenants (RFC 8725 §2.4 and RFC 7519 §4 leave the choice to us: refuse).
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Levels of objects and arrays in a header or in claims. A delegation chain of the allowed length fits.
+const DEEPEST: usize = 16;
+
+/// Reads an object. The error says nothing: `serde_json` would repeat what it read.
+pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth: DEEPEST }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    match value {
+        Value::Object(members) => Some(members),
+        _ => None,
+    }
+}
+
+/// Reads a value with at most `depth` levels below it.
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        self.depth.checked_sub(1).map(|depth| Self { depth }).ok_or_else(|| E::custom("too deep"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON with unique members")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let below = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(below)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let below = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(below)?;
+            if map.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member occurs twice"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_occurs_once_at_every_depth() {
+        for twice in [
+            r#"{"sub":"a","sub":"b"}"#,
+            r#"{"act":{"sub":"a","sub":"a"}}"#,
+            r#"{"l":[{"x":1,"x":1}]}"#,
+            r#"{"a":1,"\u0061":2}"#,
+        ] {
+            assert!(object(twice.as_bytes()).is_none(), "{twice}");
+        }
+        assert!(object(br#"{"sub":"a","act":{"sub":"a"}}"#).is_some());
+    }
+
+    #[test]
+    fn only_one_whole_shallow_object_is_read() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        for bad in ["", "null", "[]", "\"x\"", "{} {}", "{", "{\"a\":1e999}", deep.as_str()] {
+            assert!(object(bad.as_bytes()).is_none(), "{bad:.40}");
+        }
+        assert!(object(b"{\"a\":\"\xff\"}").is_none());
+        let edge = |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(object(edge(DEEPEST - 1).as_bytes()).is_some());
+        assert!(object(edge(DEEPEST).as_bytes()).is_none());
+    }
+}

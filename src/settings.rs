@@ -1,0 +1,99 @@
+//! Process settings: what is read once at the start. Policy is another matter, and reloads.
+//!
+//! Flags come before `EGRET_*`, before `./egret.yaml`, before `$XDG_CONFIG_HOME/egret/config.yaml`, before
+//! `/etc/egret/config.yaml`, before the defaults; key by key. Every key has a default.
+
+mod check;
+mod file;
+mod issuers;
+mod layers;
+mod said;
+
+pub(crate) use issuers::problems;
+pub use issuers::{
+    AgentClaim, Algorithm, BadIssuers, ClaimMap, Delegation, IssuerConfig, KeySource, UnknownAlgorithm,
+};
+pub use layers::{Given, Origin, Shown};
+pub use said::{Span, parse_span};
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    audit::{Durability, SinkKind},
+    target::{Authority, Host},
+};
+
+/// Settings that were checked.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the proxy listens; none when it is off.
+    pub proxy: Option<SocketAddr>,
+    /// Where the gateway listens; none when it is off.
+    pub gateway: Option<SocketAddr>,
+    /// Where health and metrics are served; none when they are off.
+    pub admin: Option<SocketAddr>,
+    /// Listeners with an identity of their own, and its token file.
+    pub ambient: Vec<(SocketAddr, PathBuf)>,
+    /// Connections at the same time, for each listener.
+    pub max_connections: usize,
+    /// Whose tokens are accepted.
+    pub issuers: Vec<IssuerConfig>,
+    /// The directory of the development issuer, when it is on.
+    pub development: Option<PathBuf>,
+    /// Where the certificate authority is.
+    pub ca_dir: PathBuf,
+    /// The policy: a directory, or one file.
+    pub policy: PathBuf,
+    /// Where records go.
+    pub sinks: Vec<SinkKind>,
+    /// What happens when they cannot.
+    pub durability: Durability,
+    /// The way out.
+    pub upstream: UpstreamSettings,
+    /// How long draining may take.
+    pub drain_timeout: Duration,
+    /// Threads that serve; as many as there are cores when zero.
+    pub workers: usize,
+    /// Which diagnostics are written to standard error.
+    pub log: String,
+    /// Keys that are accepted and have no effect yet.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// Settings of the way out.
+#[derive(Debug)]
+pub struct UpstreamSettings {
+    /// Certificates to trust beside the system's.
+    pub extra_ca: Vec<PathBuf>,
+    /// The corporate proxy.
+    pub proxy: Option<Authority>,
+    /// Where its `user:password` is read.
+    pub proxy_credentials: Option<SecretSource>,
+    /// Hosts that go around it.
+    pub no_proxy: Vec<String>,
+    /// From the first packet to the end of the TLS handshake.
+    pub connect_timeout: Duration,
+    /// A stream that stands still for this long is ended.
+    pub idle_timeout: Duration,
+    /// Hosts whose address the operator fixed, with a port where that is another one.
+    pub resolve: HashMap<Host, (IpAddr, Option<u16>)>,
+}
+
+/// Where one of egret's own secrets is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// `env:NAME`.
+    Env(String),
+    /// `file:PATH`.
+    File(PathBuf),
+}
+
+/// Everything that is wrong with the settings, at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BadSettings(pub Vec<String>);

@@ -1,0 +1,369 @@
+//! From what was said to what is meant: all problems at once.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
+
+use super::{
+    BadSettings, ClaimMap, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings, Shown,
+    UpstreamSettings,
+    file::{Issuer, Names, Scalar},
+    issuers::{AgentClaim, problems},
+    layers::{Layers, Origin, place, resolved},
+    parse_span,
+};
+use crate::{
+    audit::{Durability, SinkKind},
+    fetch::FetchUrl,
+    target::{Authority, Host, Query, Scheme},
+};
+
+impl Settings {
+    /// Reads all layers and checks the result.
+    ///
+    /// # Errors
+    /// Every problem found, each with the place or key it stands in.
+    pub fn load(given: &Given) -> Result<(Self, Vec<Shown>), BadSettings> {
+        let mut layers = Layers::read(given);
+        let settings = check(&mut layers);
+        layers.unknown_flags();
+        match settings {
+            Some(settings) if layers.problems.is_empty() => Ok((settings, layers.shown)),
+            _ => Err(BadSettings(layers.problems)),
+        }
+    }
+}
+
+fn check(layers: &mut Layers) -> Option<Settings> {
+    let proxy = layers.value("listen.proxy", |f| &f.listen.proxy, "127.0.0.1:8080", listener);
+    let gateway = layers.value("listen.gateway", |f| &f.listen.gateway, "127.0.0.1:8081", listener);
+    let admin = layers.value("listen.admin", |f| &f.listen.admin, "127.0.0.1:9901", listener);
+    let max_connections =
+        layers.value("listen.max_connections", |f| &f.listen.max_connections, "10000", positive);
+    let ambient = ambient(layers);
+    let issuers = issuers(layers);
+    let development = layers.value(
+        "identity.development",
+        |f| &f.identity.development,
+        "",
+        |text, origin| Ok((!is_off(text)).then(|| resolved(text, origin))),
+    );
+    let ca_dir = layers.value("ca.dir", |f| &f.ca.dir, "certs", |text, origin| Ok(resolved(text, origin)));
+    let policy =
+        layers.value("policy.dir", |f| &f.policy.dir, "policies", |text, origin| Ok(resolved(text, origin)));
+    let durability = layers.value(
+        "audit.durability",
+        |f| &f.audit.durability,
+        "best_effort",
+        |text, _| match text {
+            "best_effort" => Ok(Durability::BestEffort),
+            "required" => Ok(Durability::Required),
+            _ => Err("`best_effort` or `required`".into()),
+        },
+    );
+    let sinks = sinks(layers);
+    layers.value(
+        "limits.backend",
+        |f| &f.limits.backend,
+        "local",
+        |text, _| match text {
+            "local" => Ok(()),
+            _ => Err("only `local` is supported yet".into()),
+        },
+    );
+    let upstream = upstream(layers);
+    let drain_timeout =
+        layers.value("drain_timeout", |f| &f.drain_timeout, "30s", |text, _| parse_span(text));
+    let workers = layers.value(
+        "workers",
+        |f| &f.workers,
+        "0",
+        |text, _| parsed(text, "a number of threads; 0 for as many as there are cores"),
+    );
+    let log = layers.value("log", |f| &f.log, "info", |text, _| Ok(text.to_owned()));
+    let mut without_effect = Vec::new();
+    for (key, said) in [
+        ("store.url", layers.said("store.url", |f| &f.store.url)),
+        ("store.key", layers.said("store.key", |f| &f.store.key)),
+    ] {
+        if said.is_some_and(|(text, _)| !text.is_empty()) {
+            without_effect.push(key);
+        }
+    }
+    let settings = Settings {
+        proxy: proxy?,
+        gateway: gateway?,
+        admin: admin?,
+        ambient,
+        max_connections: max_connections?,
+        issuers,
+        development: development?,
+        ca_dir: ca_dir?,
+        policy: policy?,
+        sinks,
+        durability: durability?,
+        upstream: upstream?,
+        drain_timeout: drain_timeout?,
+        workers: workers?,
+        log: log?,
+        without_effect,
+    };
+    layers.problems.extend(settings.contradictions());
+    Some(settings)
+}
+
+impl Settings {
+    fn contradictions(&self) -> Vec<String> {
+        let mut found = problems(&self.issuers);
+        if self.proxy.is_none() && self.gateway.is_none() && self.ambient.is_empty() {
+            found.push("listen: every listener is off".into());
+        }
+        for (address, _) in self.ambient.iter().filter(|(address, _)| !address.ip().is_loopback()) {
+            found.push(format!("listen.ambient: {address} is not a loopback address; whoever can connect there would have the identity"));
+        }
+        found
+    }
+}
+
+fn upstream(layers: &mut Layers) -> Option<UpstreamSettings> {
+    let extra_ca = layers.listed("upstream.extra_ca", |f| &f.upstream.extra_ca).unwrap_or_default();
+    layers.show_list("upstream.extra_ca", &extra_ca);
+    let proxy = layers.value("upstream.proxy", |f| &f.upstream.proxy, "", corporate_proxy);
+    let proxy_credentials =
+        layers.value("upstream.proxy_credentials", |f| &f.upstream.proxy_credentials, "", secret_source);
+    let no_proxy = layers.listed("upstream.no_proxy", |f| &f.upstream.no_proxy).unwrap_or_default();
+    layers.show_list("upstream.no_proxy", &no_proxy);
+    let connect_timeout = layers.value(
+        "upstream.connect_timeout",
+        |f| &f.upstream.connect_timeout,
+        "10s",
+        |text, _| span_above_zero(text),
+    );
+    let idle_timeout = layers.value(
+        "upstream.idle_timeout",
+        |f| &f.upstream.idle_timeout,
+        "10m",
+        |text, _| span_above_zero(text),
+    );
+    Some(UpstreamSettings {
+        extra_ca: extra_ca.iter().map(|(text, origin)| resolved(text, origin)).collect(),
+        proxy: proxy?,
+        proxy_credentials: proxy_credentials?,
+        no_proxy: no_proxy.into_iter().map(|(text, _)| text.to_ascii_lowercase()).collect(),
+        connect_timeout: connect_timeout?,
+        idle_timeout: idle_timeout?,
+        resolve: resolve(layers),
+    })
+}
+
+/// `host: address` or `host: address:port`.
+fn resolve(layers: &mut Layers) -> HashMap<Host, (IpAddr, Option<u16>)> {
+    let mut fixed = HashMap::new();
+    let mut problems = Vec::new();
+    if let Some((map, path)) = layers.structure(|f| f.upstream.resolve.as_ref()) {
+        for (host, said) in map {
+            let text = &said.value.0;
+            let address = text
+                .parse()
+                .map(|ip| (ip, None))
+                .or_else(|_| text.parse().map(|a: SocketAddr| (a.ip(), Some(a.port()))));
+            match (Host::parse(host), address) {
+                (Ok(host), Ok(address)) => drop(fixed.insert(host, address)),
+                (Err(error), _) => problems.push(format!("{}: upstream.resolve: {error}", place(path, said))),
+                (_, Err(_)) => problems
+                    .push(format!("{}: upstream.resolve: `ADDRESS` or `ADDRESS:PORT`", place(path, said))),
+            }
+        }
+    }
+    layers.problems.extend(problems);
+    fixed
+}
+
+fn sinks(layers: &mut Layers) -> Vec<SinkKind> {
+    let said = layers
+        .listed("audit.sinks", |f| &f.audit.sinks)
+        .unwrap_or_else(|| vec![("stdout".into(), Origin::Default)]);
+    layers.show_list("audit.sinks", &said);
+    let mut sinks = Vec::new();
+    for (text, origin) in &said {
+        match (text.as_str(), text.strip_prefix("file:")) {
+            ("stdout", _) => sinks.push(SinkKind::Stdout),
+            (_, Some(path)) if !path.is_empty() => sinks.push(SinkKind::File(resolved(path, origin))),
+            _ => layers.problems.push(format!("{origin}: audit.sinks: `stdout` or `file:PATH`")),
+        }
+    }
+    if said.is_empty() {
+        layers.problems.push("audit.sinks: the list is empty; name at least one sink".into());
+    }
+    sinks
+}
+
+fn ambient(layers: &mut Layers) -> Vec<(SocketAddr, std::path::PathBuf)> {
+    let mut listeners = Vec::new();
+    let mut problems = Vec::new();
+    if let Some((said, path)) = layers.structure(|f| f.listen.ambient.as_ref()) {
+        for one in said {
+            match one.address.value.0.parse() {
+                Ok(address) => listeners
+                    .push((address, resolved(&one.token_file.value.0, &place(path, &one.token_file)))),
+                Err(_) => {
+                    problems.push(format!("{}: listen.ambient: `ADDRESS:PORT`", place(path, &one.address)))
+                }
+            }
+        }
+    }
+    layers.problems.extend(problems);
+    listeners
+}
+
+fn issuers(layers: &mut Layers) -> Vec<IssuerConfig> {
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    if let Some((said, path)) = layers.structure(|f| f.identity.issuers.as_ref()) {
+        found.extend(said.iter().map(|one| issuer(one, path, &mut problems)));
+    }
+    layers.problems.extend(problems);
+    found
+}
+
+fn issuer(said: &Issuer, path: &Path, problems: &mut Vec<String>) -> IssuerConfig {
+    let here = place(path, &said.issuer);
+    let delegation = match said.delegation.as_ref().map(|d| d.value.0.as_str()) {
+        None | Some("rfc8693") => Delegation::Rfc8693,
+        Some("agent_subject") => Delegation::AgentSubject,
+        Some(_) => {
+            problems.push(format!("{here}: delegation: `rfc8693` or `agent_subject`"));
+            Delegation::Rfc8693
+        }
+    };
+    let keys = match (&said.jwks.url, &said.jwks.file) {
+        (Some(url), None) => fetch_url(&url.value.0)
+            .map(KeySource::Url)
+            .map_err(|problem| format!("{}: jwks.url: {problem}", place(path, url))),
+        (None, Some(file)) => Ok(KeySource::File(resolved(&file.value.0, &place(path, file)))),
+        _ => Err(format!("{here}: jwks: exactly one of `url` and `file`")),
+    };
+    let keys = keys.unwrap_or_else(|problem| {
+        problems.push(problem);
+        KeySource::Inline(String::new())
+    });
+    let mut config = IssuerConfig::new(said.issuer.value.0.clone(), keys, "");
+    config.audience.clone_from(&said.audience.0);
+    config.delegation = delegation;
+    config.claims = ClaimMap::of(delegation);
+    if let Some(claims) = &said.claims {
+        let set = |into: &mut Vec<String>, names: &Option<Names>| {
+            if let Some(names) = names {
+                into.clone_from(&names.0);
+            }
+        };
+        set(&mut config.claims.tenant, &claims.tenant);
+        set(&mut config.claims.agent, &claims.agent);
+        set(&mut config.claims.user, &claims.user);
+    }
+    if let Some(list) = &said.algorithms {
+        config.algorithms.clear();
+        for name in list {
+            match name.value.0.parse() {
+                Ok(algorithm) => config.algorithms.push(algorithm),
+                Err(error) => problems.push(format!("{}: algorithms: {error}", place(path, name))),
+            }
+        }
+    }
+    config.typ = said.typ.as_ref().map(|list| list.iter().map(|t| t.value.0.clone()).collect());
+    match said.agent_claim.as_ref().map(|c| c.value.0.as_str()) {
+        None | Some("optional") => {}
+        Some("required") => config.agent_claim = AgentClaim::Required,
+        Some(_) => problems.push(format!("{here}: agent_claim: `optional` or `required`")),
+    }
+    let mut time = |into: &mut Duration, key: &str, said: &Scalar| {
+        let Some(said) = said else { return };
+        match parse_span(&said.value.0) {
+            Ok(span) => *into = span,
+            Err(problem) => problems.push(format!("{}: {key}: {problem}", place(path, said))),
+        }
+    };
+    time(&mut config.max_lifetime, "max_lifetime", &said.max_lifetime);
+    time(&mut config.leeway, "leeway", &said.leeway);
+    time(&mut config.max_stale, "max_stale", &said.max_stale);
+    config
+}
+
+/// A URL of a key set: `https`, or `http` to loopback for development.
+fn fetch_url(text: &str) -> Result<FetchUrl, String> {
+    let (scheme, rest) = text.split_once("://").ok_or("a URL such as `https://idp.example/jwks.json`")?;
+    let tls = match scheme {
+        "https" => true,
+        "http" => false,
+        _ => return Err("the scheme is https".into()),
+    };
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q)));
+    let default = if tls { Scheme::Https } else { Scheme::Http }.default_port();
+    let authority = Authority::parse(authority, Some(default)).map_err(|e| e.to_string())?;
+    let loopback = match &authority.host {
+        Host::Address(ip) => ip.is_loopback(),
+        Host::Name(name) => &**name == "localhost",
+    };
+    if !tls && !loopback {
+        return Err("keys come over https; http is accepted for loopback only".into());
+    }
+    let path = crate::target::Path::parse(path).map_err(|e| e.to_string())?;
+    let query = query.map(Query::parse).transpose().map_err(|e| e.to_string())?;
+    Ok(FetchUrl { authority, path, query, tls })
+}
+
+fn corporate_proxy(text: &str, _: &Origin) -> Result<Option<Authority>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let written = "`http://host:port`; its credentials go to `upstream.proxy_credentials`";
+    let rest = text.strip_prefix("http://").ok_or(written)?;
+    Authority::parse(rest.trim_end_matches('/'), None).map(Some).map_err(|_| written.into())
+}
+
+fn secret_source(text: &str, origin: &Origin) -> Result<Option<SecretSource>, String> {
+    match text.split_once(':') {
+        _ if is_off(text) => Ok(None),
+        Some(("env", name)) if !name.is_empty() => Ok(Some(SecretSource::Env(name.to_owned()))),
+        Some(("file", path)) if !path.is_empty() => Ok(Some(SecretSource::File(resolved(path, origin)))),
+        // The text may be the secret itself: it is not repeated.
+        _ => Err("a reference: `env:NAME` or `file:PATH`, never the secret itself".into()),
+    }
+}
+
+fn listener(text: &str, _: &Origin) -> Result<Option<SocketAddr>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| "`ADDRESS:PORT`, such as `127.0.0.1:8080`, or `off`".into())
+}
+
+fn positive(text: &str, _: &Origin) -> Result<usize, String> {
+    match parsed(text, "a number above zero")? {
+        0 => Err("a number above zero".into()),
+        number => Ok(number),
+    }
+}
+
+fn span_above_zero(text: &str) -> Result<Duration, String> {
+    match parse_span(text)? {
+        Duration::ZERO => Err("a time above zero".into()),
+        span => Ok(span),
+    }
+}
+
+fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+fn is_off(text: &str) -> bool {
+    matches!(text, "" | "off" | "none")
+}
+
+#[cfg(test)]
+mod tests;
