@@ -1,4 +1,4 @@
-//! The counters of `/metrics` (OpenMetrics). Agent ids are no labels: a client could grow them without bound.
+//! The counters of `/metrics` (`OpenMetrics`). Agent ids are no labels: a client could grow them without bound.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use prometheus_client::{
 };
 
 /// Labels of a decision.
+#[expect(clippy::struct_field_names, reason = "the field is the label's name")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decision {
     tenant: Arc<str>,

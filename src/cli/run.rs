@@ -27,9 +27,9 @@ use crate::{
     tls::Trust,
 };
 
-/// How long a token of the session lives, and how long before its end it is replaced.
+/// How long a token of the session lives, and after how long it is replaced.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
-const TOKEN_MARGIN: Duration = Duration::from_secs(5 * 60);
+const TOKEN_FRESH: Duration = Duration::from_secs(10 * 60);
 /// As shells have it: the command cannot be run, or is not there.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -182,7 +182,7 @@ impl listen::Mint for Renewed {
     fn token(&self) -> Result<Arc<UnverifiedToken>, String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, since)) = &*kept
-            && since.elapsed() < TOKEN_LIFE - TOKEN_MARGIN
+            && since.elapsed() < TOKEN_FRESH
         {
             return Ok(token.clone());
         }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::{
     policy::Policy,
-    service::{RoleLine, Service},
+    role::RoleLine,
+    service::Service,
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
 };
 use crate::{
-    context::{AgentId, TenantId, Tier, UserId},
-    listen::Selection,
+    context::{AgentId, Selection, TenantId, Tier, UserId},
     refusal::Reason,
     target::{Authority, Method, Scheme, Target},
 };

@@ -11,7 +11,7 @@ use super::{
     judge::Mode,
     problem::{Findings, Problems},
     promise::{self, Promise},
-    reader::{self, Fields},
+    reader::{self, Entries, Fields},
     service::{self, Service},
     source::{Mark, Sources, Span},
     tenant::{self, Known, Tenant},
@@ -79,12 +79,18 @@ impl Policy {
         self.tenants.get(id).filter(|tenant| !tenant.disabled)
     }
 
+    /// A tenant, also one that is switched off.
+    pub(super) fn tenant_or_disabled(&self, id: &TenantId) -> Option<&Tenant> {
+        self.tenants.get(id)
+    }
+
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
     }
 
-    pub(super) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+    /// The policy's own services, without those of the catalogue.
+    pub(super) fn own_services(&self) -> usize {
+        self.services.values().filter(|service| service.span.file != 0).count()
     }
 
     pub(super) fn guards(&self) -> &[Arc<Guard>] {
@@ -111,9 +117,9 @@ impl Policy {
 struct Merged<'n> {
     mode: Option<(Span, Mode)>,
     revision: Option<(Span, &'n str)>,
-    services: Vec<(&'n Key, &'n Node)>,
+    services: Entries<'n>,
     guards: Vec<&'n Node>,
-    tenants: Vec<(&'n Key, &'n Node)>,
+    tenants: Entries<'n>,
     tests: Vec<&'n Node>,
 }
 
@@ -165,7 +171,9 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
     };
     // A promise about a policy that is not whole proves nothing.
     if findings.count() == 0 {
-        promises.iter().for_each(|promise| promise.prove(&policy, findings));
+        for promise in &promises {
+            promise.prove(&policy, findings);
+        }
     }
     policy
 }
@@ -205,8 +213,10 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
             .hint("leave the key out until then");
     }
     let named = |key: &str, findings: &mut Findings| {
-        let entries = fields.get(key).and_then(|node| reader::mapping(node, &format!("`{key}`"), findings));
-        entries.unwrap_or_default().iter().map(|(key, node)| (key, node))
+        fields
+            .get(key)
+            .and_then(|node| reader::mapping(node, &format!("`{key}`"), findings))
+            .unwrap_or_default()
     };
     into.services.extend(named("services", findings));
     into.tenants.extend(named("tenants", findings));
@@ -256,14 +266,11 @@ fn read_services(
 ) -> (HashMap<String, Service>, HashSet<String>) {
     let (mut services, mut broken) = (HashMap::new(), HashSet::new());
     for (key, node) in catalogue.services.iter().chain(&own.services) {
-        match service::read(key, node, findings) {
-            Some(service) => {
-                services.insert(key.text.clone(), service);
-            }
-            None => {
-                services.remove(&key.text);
-                broken.insert(key.text.clone());
-            }
+        if let Some(service) = service::read(key, node, findings) {
+            services.insert(key.text.clone(), service);
+        } else {
+            services.remove(&key.text);
+            broken.insert(key.text.clone());
         }
     }
     (services, broken)

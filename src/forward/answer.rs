@@ -204,12 +204,11 @@ impl Body for Watched {
         // The timer is set only while nothing moves, and moved on only when it rings.
         loop {
             let (idle, moved) = (this.idle, this.moved);
-            let timer = match &mut this.timer {
-                Some(timer) => timer,
-                None => {
-                    this.moved = Instant::now();
-                    this.timer.insert(Box::pin(tokio::time::sleep(idle)))
-                }
+            let timer = if let Some(timer) = &mut this.timer {
+                timer
+            } else {
+                this.moved = Instant::now();
+                this.timer.insert(Box::pin(tokio::time::sleep(idle)))
             };
             match timer.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -249,13 +248,15 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         clean(&mut headers, credentialed, keep);
-        headers.keys().map(ToString::to_string).collect()
+        let mut left: Vec<String> = headers.keys().map(ToString::to_string).collect();
+        left.sort_unstable();
+        left
     }
 
     #[test]
     fn a_session_opened_with_the_credential_stays_here() {
         assert_eq!(cleaned(true, &[]), ["content-type", "trailer"]);
-        assert_eq!(cleaned(true, &[header::SET_COOKIE]), ["set-cookie", "content-type", "trailer"]);
-        assert_eq!(cleaned(false, &[]), ["set-cookie", "www-authenticate", "content-type", "trailer"]);
+        assert_eq!(cleaned(true, &[header::SET_COOKIE]), ["content-type", "set-cookie", "trailer"]);
+        assert_eq!(cleaned(false, &[]), ["content-type", "set-cookie", "trailer", "www-authenticate"]);
     }
 }
