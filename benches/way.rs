@@ -151,7 +151,7 @@ async fn measure(requests: usize) {
             load(workload, requests / 10).await; // warm
             let before = process.cpu();
             let mut latencies = load(workload, requests).await;
-            let cpu = (process.cpu() - before).as_secs_f64() * 1e6 / requests as f64;
+            let cpu = process.cpu().saturating_sub(before).as_secs_f64() * 1e6 / requests as f64;
             latencies.sort_unstable();
             figures.push((cpu, latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]));
         }
@@ -242,8 +242,7 @@ async fn load(workload: &Workload, count: usize) -> Vec<u64> {
         });
     }
     local.await;
-    let all = std::mem::take(&mut *latencies.lock().unwrap());
-    all
+    std::mem::take(&mut *latencies.lock().unwrap())
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
@@ -351,15 +350,14 @@ async fn forward(
         .headers_mut()
         .insert(header::AUTHORIZATION, header::HeaderValue::from_static("Bearer sk-bench-0123456789abcdef"));
     let kept = idle.lock().unwrap().pop_back();
-    let mut sender = match kept {
-        Some(sender) => sender,
-        None => {
-            let stream = TcpStream::connect(upstream).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let (sender, connection) = client::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(connection);
-            sender
-        }
+    let mut sender = if let Some(sender) = kept {
+        sender
+    } else {
+        let stream = TcpStream::connect(upstream).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = client::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        sender
     };
     let response = sender.send_request(request).await?;
     Ok(response.map(|inner| Returned { inner, back: Some((idle, sender)) }.boxed()))
