@@ -171,6 +171,25 @@ impl Scene {
     }
 }
 
+/// What an upstream of this name says in a TLS handshake, for HTTP/1.1 alone.
+pub fn server_config(name: &str) -> rustls::ServerConfig {
+    #[derive(Debug)]
+    struct Always(std::sync::Arc<rustls::sign::CertifiedKey>);
+    impl rustls::server::ResolvesServerCert for Always {
+        fn resolve(
+            &self,
+            _: rustls::server::ClientHello<'_>,
+        ) -> Option<std::sync::Arc<rustls::sign::CertifiedKey>> {
+            Some(self.0.clone())
+        }
+    }
+    let host = egret::target::Host::parse(name).unwrap();
+    let (certificate, _) = Upstream::authority().mint(&host).unwrap();
+    let mut config = egret::tls::server(std::sync::Arc::new(Always(certificate))).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
 /// A path as the most lenient upstream reads it.
 pub fn leniently(path: &str) -> String {
     let mut text = path.to_owned();
