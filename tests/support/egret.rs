@@ -50,8 +50,9 @@ impl House {
         self
     }
 
-    /// Sends a name to an address.
+    /// Sends a name to an address; the last word counts.
     pub fn resolve(mut self, host: &str, to: SocketAddr) -> Self {
+        self.resolve.retain(|(known, _)| known != host);
         self.resolve.push((host.into(), to));
         self
     }

@@ -198,6 +198,32 @@ impl Raw {
         answer
     }
 
+    /// The head of the next answer, or none when the connection ends without one.
+    pub fn try_head(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.head())
+    }
+
+    /// The next answer, or none when the connection ends without one.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.answer())
+    }
+
+    /// Exactly so many bytes, or none when the connection ends before.
+    pub fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.take(length, &mut bytes).then_some(bytes)
+    }
+
     fn line(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(2).position(|w| w == b"\r\n") {
