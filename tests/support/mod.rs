@@ -3,10 +3,12 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod egret;
+pub mod live;
 pub mod raw;
 pub mod upstream;
 
 pub use egret::{Egret, House};
+pub use live::Live;
 pub use raw::{Answer, Raw};
 pub use upstream::{Seen, Upstream};
 
