@@ -129,6 +129,19 @@ impl Raw {
         }
     }
 
+    /// Reads until `part` has come and forgets it; none when the connection ends before.
+    pub fn until_or_end(&mut self, part: &str) -> Option<()> {
+        loop {
+            if let Some(at) = self.buffer.windows(part.len()).position(|w| w == part.as_bytes()) {
+                self.buffer.drain(..at + part.len());
+                return Some(());
+            }
+            if self.more() == 0 {
+                return None;
+            }
+        }
+    }
+
     /// The head of the next answer.
     pub fn head(&mut self) -> Answer {
         let head = loop {
