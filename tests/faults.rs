@@ -611,6 +611,35 @@ fn a_pipe_without_a_reader_stops_nobody_and_works_when_one_comes() {
 }
 
 #[test]
+fn a_pipe_whose_reader_stalls_gets_whole_lines_and_is_told_what_it_missed() {
+    let upstream = Upstream::echo("api.good.test");
+    let house = logging(&upstream, "file:pipe", "best_effort");
+    let path = house.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    // Both ends, so that opening does not wait for egret; and no reading for now.
+    let pipe = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let egret = house.start();
+    eventually("the pipe is full", || {
+        assert_eq!(ask(&egret, GOOD).status, 200);
+        (egret.metric("egret_audit_dropped_total") >= 10.0).then_some(())
+    });
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(pipe));
+        let _ = lines.map_while(Result::ok).try_for_each(|line| sender.send(line));
+    });
+    let dropped = loop {
+        let line = lines.recv_timeout(PATIENCE).expect("nobody told what was missed");
+        let record: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("a torn line: {e}: {line}"));
+        if record["event"] == "audit_resumed" {
+            break record["dropped"].as_u64().unwrap();
+        }
+    };
+    assert!(dropped >= 10, "{dropped}");
+}
+
+#[test]
 fn a_required_log_that_cannot_be_opened_keeps_egret_from_starting() {
     let upstream = Upstream::echo("api.good.test");
     let (code, said) = logging(&upstream, "file:no/such/directory/log", "required").fail();
