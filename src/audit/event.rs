@@ -39,6 +39,11 @@ pub enum Event<'a> {
         /// Records lost since the start.
         audit_dropped: u64,
     },
+    /// A sink takes records again.
+    AuditResumed {
+        /// Records that it did not take.
+        dropped: u64,
+    },
     /// Messages that never became a request: the HTTP parser or the TLS handshake refused them.
     Malformed {
         /// `http`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.

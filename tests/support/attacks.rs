@@ -408,13 +408,13 @@ impl H2 {
     pub fn read(&mut self, stream: u32) -> H2Answer {
         let mut answer = H2Answer::default();
         loop {
-            let Some(head) = self.raw.exactly(9) else {
+            let Some(head) = self.raw.try_exactly(9) else {
                 answer.closed = true;
                 return answer;
             };
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            let Some(payload) = self.raw.exactly(length) else {
+            let Some(payload) = self.raw.try_exactly(length) else {
                 answer.closed = true;
                 return answer;
             };
