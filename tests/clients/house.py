@@ -156,8 +156,11 @@ class House:
         )
         return ran.stdout.decode().strip()
 
-    def records(self) -> list[dict]:
-        """Decisions and outcomes since the last time. A request of our own goes last, so all others are in."""
+    def records(self) -> tuple[list[dict], str]:
+        """Decisions and outcomes since the last time, and all the text of the log since then.
+
+        A request of our own goes last, so that all others are in.
+        """
         self.barriers += 1
         mark = f"barrier-{self.barriers}"
         connection = http.client.HTTPConnection("127.0.0.1", self.proxy, timeout=PATIENCE)
@@ -172,7 +175,7 @@ class House:
             records = [json.loads(line) for line in whole.splitlines()]
             if any(r.get("correlation_id") == mark and r["event"] == "outcome" for r in records):
                 self.read_to += len(whole)
-                return [r for r in records if r.get("decision_id") and r.get("correlation_id") != mark]
+                return [r for r in records if r.get("decision_id") and r.get("correlation_id") != mark], whole
             if time.monotonic() > deadline:
                 raise RuntimeError("the decision log does not come")
             time.sleep(0.01)
@@ -213,7 +216,8 @@ class Installed:
     def __init__(self, directory: Path, sources: Path):
         self.python = directory / "python/bin/python"
         self.modules = directory / "node/node_modules"
-        self.newer_node = self.modules / f"node-linux-{node_arch()}/bin/node"
+        self.older_node = self.modules / "older-node/bin/node"
+        self.newer_node = self.modules / "newer-node/bin/node"
         checked(["python3", "-m", "venv", str(directory / "python")], directory, os.environ)
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         checked([*pip, "--requirement", str(sources / "requirements.txt")], directory, os.environ)
@@ -221,8 +225,9 @@ class Installed:
         node.mkdir()
         shutil.copy(sources / "package.json", node)
         npm = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"]
-        # The package `node` fetches its binary in a script; this one is the binary.
-        checked([*npm, f"node-linux-{node_arch()}@24.9.0"], node, os.environ)
+        # The package `node` fetches its binary in a script; these are the binaries.
+        binary = f"npm:node-linux-{node_arch()}"
+        checked([*npm, f"older-node@{binary}@20.20.2", f"newer-node@{binary}@24.21.0"], node, os.environ)
         # Modules are looked up beside the program that imports them.
         self.programs = node / "programs"
         shutil.copytree(sources / "programs", self.programs)

@@ -9,9 +9,8 @@ from house import CLIENT_TIME, House, Installed
 from report import Report, Row
 from upstream import Received
 
-AGENT = "heron-bot"
-WHO = f"acme/{AGENT}"
-WRITER = "acme/stork-bot"
+AGENTS = ["heron-bot", "stork-bot"]
+WHO, WRITER = (f"acme/{agent}" for agent in AGENTS)
 PLACEHOLDER = "egret-placeholder"
 
 
@@ -40,14 +39,14 @@ class Suite:
 
     def all(self) -> None:
         programs = self.installed.programs
-        python, newer = str(self.installed.python), str(self.installed.newer_node)
+        python, older, newer = map(str, (self.installed.python, self.installed.older_node, self.installed.newer_node))
         curl = [str(programs / "fetch_curl")]
         denied = "Denied by egret: destination_not_allowed"
         fetching = [
             ("curl", curl, {}, "CONNECT tunnel failed, response 403"),
             ("requests", [python, str(programs / "fetch_requests.py")], {}, denied),
             ("httpx", [python, str(programs / "fetch_httpx.py")], {}, denied),
-            ("Node, undici", ["node", str(programs / "fetch.mjs")], {"UNDICI": "1"}, "Proxy response (403)"),
+            ("Node 20, undici", [older, str(programs / "fetch.mjs")], {"UNDICI": "1"}, "Proxy response (403)"),
             ("Node 24, fetch", [newer, str(programs / "fetch.mjs")], {}, "Proxy response (403)"),
         ]
         for client, command, more, shows in fetching:
@@ -79,6 +78,9 @@ class Suite:
         seen = self.run(row, "allowed", [*command, "GET", f"{scheme}://api.good.test/v1/echo"], environment)
         self.reached(row, "allowed", seen, listener)
         row.check("allowed", "the echoed credential comes back redacted", "Bearer [redacted]" in seen.said, seen.said)
+        taken = {name for r in seen.decisions("allow") for name in r["stripped"]}
+        brought = {"authorization", "cookie", "x-api-key"}
+        row.check("allowed", "what the client brought was taken away", brought <= taken, seen.records)
 
         seen = self.run(row, "refused", [*command, "DELETE", f"{scheme}://api.good.test/v1/echo"], environment)
         self.stopped(row, seen, "action_denied")
@@ -185,16 +187,16 @@ class Suite:
             command, cwd=self.house.dir, env=environment | {"CANARY": self.house.canary, "FIRST": str(gate)},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=CLIENT_TIME, check=False,
         )  # fmt: skip
-        records = self.house.records()
+        records, log = self.house.records()
         seen = Seen(ran.returncode, ran.stdout.decode(errors="replace"), self.house.upstream.take(), records)
         sent = "\n".join(request.raw() for request in seen.received)
         tokens = tokens_of(environment)
-        kept = {"the client's own credential": [self.house.canary, PLACEHOLDER], "the token": tokens, "the agent": [AGENT]}
+        kept = {"the client's own credential": [self.house.canary, PLACEHOLDER], "the token": tokens, "the agent": AGENTS}
         for what, values in kept.items():
             row.check(column, f"{what} does not go out", not any(v in sent for v in values), sent)
         secrets = [form for secret in self.house.secrets.values() for form in forms(secret)]
         row.check(column, "the client never sees a secret", not any(s in seen.said for s in secrets), "(not shown)")
-        log = str(records) + self.house.messages.read_text()
+        log += self.house.messages.read_text()
         hidden = [*secrets, *tokens, self.house.canary]
         row.check(column, "the log has no token and no secret", not any(v in log for v in hidden), "(not shown)")
         return seen
