@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use http::{Method, Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -9,14 +10,17 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Ambient, Arrival, Opened, Place, tunnel::Tunnel};
+use super::{
+    Ambient, Arrival, Opened, Place,
+    tunnel::{Prefixed, Tunnel},
+};
 use crate::{
     audit::{Audit, Event},
     message::AuditedBody,
@@ -152,7 +156,7 @@ async fn accepted_connection<R: Rooms>(
 /// which protocol was negotiated, if any was.
 pub(super) async fn serve_connection<R, T>(
     rooms: Arc<R>,
-    io: T,
+    mut io: T,
     place: Arc<Place>,
     audit: &Audit,
     metrics: &Arc<Metrics>,
@@ -162,6 +166,18 @@ pub(super) async fn serve_connection<R, T>(
     R: Rooms,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut first = BytesMut::new();
+    let h2 = match h2 {
+        Some(h2) => h2,
+        None => tokio::select! {
+            opening = opening(&mut io, &mut first, HEAD_TIME) => match opening {
+                Some(h2) => h2,
+                None => return,
+            },
+            () = life.drain.cancelled() => return,
+        },
+    };
+    let io = Prefixed { first: first.freeze(), inner: io };
     let service = {
         let (place, audit, metrics, life) = (place.clone(), audit.clone(), metrics.clone(), life.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -192,7 +208,28 @@ pub(super) async fn serve_connection<R, T>(
     }
 }
 
-fn builder(h2: Option<bool>) -> auto::Builder<TokioExecutor> {
+/// Whether the client begins with the preface of HTTP/2 (RFC 9113 §3.4). None when it says too little in time:
+/// the library's own look at it has no clock.
+async fn opening<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut, patience: Duration) -> Option<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let read = async {
+        loop {
+            if first.starts_with(PREFACE) {
+                return Some(true);
+            }
+            if !PREFACE.starts_with(first) {
+                return Some(false);
+            }
+            first.reserve(1024);
+            if io.read_buf(first).await.ok()? == 0 {
+                return None;
+            }
+        }
+    };
+    time::timeout(patience, read).await.ok()?
+}
+
+fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -212,11 +249,7 @@ fn builder(h2: Option<bool>) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    match h2 {
-        Some(true) => builder.http2_only(),
-        Some(false) => builder.http1_only(),
-        None => builder,
-    }
+    if h2 { builder.http2_only() } else { builder.http1_only() }
 }
 
 /// One request of a connection.
@@ -283,4 +316,29 @@ fn belongs_to_the_client(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_says_too_little_is_not_waited_for_without_end() {
+        for (said, patience, speaks) in [
+            ("", Duration::ZERO, None),
+            ("PRI * HT", Duration::ZERO, None),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", HEAD_TIME, Some(true)),
+            ("PRI * HTTP/1.1\r\n", HEAD_TIME, Some(false)),
+            ("P\r\n", HEAD_TIME, Some(false)),
+            ("GET", HEAD_TIME, Some(false)),
+        ] {
+            let (mut client, mut io) = tokio::io::duplex(64);
+            client.write_all(said.as_bytes()).await.unwrap();
+            let mut first = BytesMut::new();
+            assert_eq!(opening(&mut io, &mut first, patience).await, speaks, "{said:?}");
+            assert_eq!(first, said.as_bytes(), "nothing is lost");
+        }
+    }
 }

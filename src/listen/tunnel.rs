@@ -244,9 +244,9 @@ impl Tunnel {
 }
 
 /// A stream whose first bytes were read already.
-struct Prefixed<T> {
-    first: Bytes,
-    inner: T,
+pub(super) struct Prefixed<T> {
+    pub(super) first: Bytes,
+    pub(super) inner: T,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
