@@ -167,15 +167,15 @@ pub(super) async fn serve_connection<R, T>(
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut first = BytesMut::new();
-    let h2 = match h2 {
-        Some(h2) => h2,
-        None => tokio::select! {
-            opening = opening(&mut io, &mut first, HEAD_TIME) => match opening {
-                Some(h2) => h2,
-                None => return,
-            },
-            () = life.drain.cancelled() => return,
-        },
+    let h2 = if let Some(negotiated) = h2 {
+        negotiated
+    } else {
+        let opening = tokio::select! {
+            opening = opening(&mut io, &mut first, HEAD_TIME) => opening,
+            () = life.drain.cancelled() => None,
+        };
+        let Some(begun) = opening else { return };
+        begun
     };
     let io = Prefixed { first: first.freeze(), inner: io };
     let service = {
