@@ -457,6 +457,34 @@ fn a_new_policy_reaches_the_next_request_of_an_open_tunnel() {
     assert_eq!(ask(), 200, "the tunnel itself was never cut");
 }
 
+/// A body of known length may still take hours.
+#[test]
+fn a_new_policy_cuts_a_large_answer_of_known_length() {
+    let (sender, pens) = mpsc::channel();
+    let upstream = Live::https("api.good.test", move |_| {
+        let (pen, body) = pipe();
+        sender.send(pen).unwrap();
+        let mut answer = Response::new(body);
+        answer.headers_mut().insert("content-length", (1u64 << 30).into());
+        async move { answer }
+    });
+    let mut egret = house(upstream.address).start();
+    egret.record(|r| r["event"] == "started");
+    let mut raw = egret.raw();
+    let token = egret.token("acme/bot");
+    raw.send(format!(
+        "GET {GOOD} HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+    ));
+    let pen = pens.recv_timeout(PATIENCE).unwrap();
+    pen.write("the beginning\n");
+    assert_eq!(raw.head().status, 200);
+    raw.until("the beginning\n");
+    egret.replace("policies/policy.yaml", &without_a_grant());
+    assert!(raw.rest().is_empty());
+    pen.abandoned();
+    assert_eq!(egret.outcome()["upstream"]["ending"], "broken");
+}
+
 #[test]
 fn a_new_policy_cuts_the_streams_that_it_no_longer_grants() {
     let (sender, pens) = mpsc::channel();
