@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
+    time::Instant,
 };
 
 use http_body_util::BodyExt as _;
@@ -84,14 +85,22 @@ fn draining_finishes_what_runs_and_takes_nothing_new() {
     idle.send("GET http://evil.test/ HTTP/1.1\r\nhost: evil.test\r\n\r\n");
     assert_eq!(idle.answer().status, 407);
     let mut silent = egret.raw();
+    let mut unused = egret.raw();
+    assert_eq!(unused.connect_to("api.good.test:443", &identity(&egret)).status, 200);
     assert_eq!(egret.page("/readyz").0, 200);
+    let told = Instant::now();
     egret.signal("TERM");
     egret.message("draining");
-    assert_eq!(egret.page("/readyz"), (503, "pending: draining\n".into()));
+    eventually("not ready any more", || {
+        (egret.page("/readyz") == (503, "pending: draining\n".into())).then_some(())
+    });
     assert_eq!(egret.page("/healthz").0, 200, "it is going down, not ill");
     let proxy = egret.proxy();
     eventually("no new connection", || TcpStream::connect(proxy).is_err().then_some(()));
-    assert!(idle.rest().is_empty() && silent.rest().is_empty(), "who rests is sent home");
+    for resting in [&mut idle, &mut silent, &mut unused] {
+        assert!(resting.rest().is_empty());
+    }
+    assert!(told.elapsed() < PATIENCE / 2, "who rests is sent home at once");
     pen.write("whole\n");
     drop(pen);
     assert!(running.until("0\r\n\r\n").contains("whole\n"));
