@@ -161,7 +161,7 @@ impl CertificateAuthority {
         let mut params = CertificateParams::new(Vec::new()).map_err(text)?;
         params.distinguished_name = DistinguishedName::new();
         // A name of its own each time, so that two authorities are never taken for one another.
-        let id = crate::secret::sha256_hex(&key.public_key_raw());
+        let id = crate::secret::sha256_hex(key.public_key_raw());
         params
             .distinguished_name
             .push(DnType::CommonName, format!("egret local CA {}", id.get(..8).unwrap_or_default()));

@@ -195,6 +195,15 @@ pub struct Identity {
     pub channel: Channel,
 }
 
+/// What the client chose among what it may have.
+#[derive(Debug, Default, Clone)]
+pub struct Selection {
+    /// `X-Agent-Integration`.
+    pub integration: Option<IntegrationId>,
+    /// `X-Agent-Tier`: `APP` or `USER`; must be the integration's.
+    pub tier: Option<&'static str>,
+}
+
 /// The context of a decision: present on every grant and every record.
 #[derive(Debug, Clone)]
 pub struct AuthContext {

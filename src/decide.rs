@@ -4,7 +4,9 @@
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
 //! is the room's door; `reload` swaps it for the next.
 
+mod check;
 mod credential;
+mod explain;
 mod grant;
 mod guard;
 mod judge;
@@ -14,14 +16,18 @@ mod pattern;
 mod policy;
 mod problem;
 mod promise;
+mod push;
 mod quota;
 mod reader;
 mod reload;
+mod role;
 mod service;
 mod source;
 mod tenant;
 mod yaml;
 
+pub use check::{Counts, Report, Warning, check};
+pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use grant::{Grant, Granted};
 pub use judge::Mode;
 pub use live::{Interception, Policies, TunnelWay};

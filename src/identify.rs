@@ -18,6 +18,9 @@ mod mint;
 mod token;
 mod verifier;
 
+#[cfg(test)]
+use settings::{AgentClaim, Algorithm, ClaimMap, Delegation, IssuerConfig, KeySource};
+
 pub use mint::{DevIssuer, DevIssuerError, Mint};
 pub use verifier::{Caller, Hints, Identified, Verifier};
 

@@ -10,7 +10,7 @@ mod tunnel;
 
 pub use ambient::{Ambient, Mint, TokenFile, TokenSource};
 pub use leaves::{Leaves, NoLeaf};
-pub use presented::{Presented, Selection, UnverifiedToken};
+pub use presented::{Presented, UnverifiedToken};
 pub use received::{Arrival, Received};
 pub use server::{Form, Lifecycle, Listener, ListenerSettings, Rooms};
-pub use tunnel::{Opened, Opener, Place, Tunnelled};
+pub use tunnel::{Copying, Opened, Opener, Place, Tunnelled};

@@ -58,14 +58,14 @@ impl Proxy {
     /// each request inside.
     async fn open(&self, arrival: Arrival) -> Result<Opened, Refusal> {
         let received = Received::open(arrival, &self.audit)?;
-        let opener = received.keep_for_tunnel();
+        let brought = received.keep_for_tunnel();
         let identified = self.verifier.verify(received).await?;
         match self.policy.tunnel(identified)? {
             TunnelWay::Intercept(message, interception) => {
                 match self.leaves.config(interception.host()).await {
                     Ok(tls) => {
                         message.entry.let_through();
-                        let opened = opener.verified(interception.identity().clone());
+                        let opened = brought.verified(interception.identity().clone());
                         Ok(Opened::Intercept { authority: interception.authority().clone(), tls, opened })
                     }
                     // Without a certificate there is no tunnel: never a blind one instead.

@@ -1,12 +1,21 @@
 //! One test for each line of the way of a request: what enters, what leaves, what the log says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
+
 mod support;
 
 use support::{House, Raw, Upstream, token_with};
 
-pub const SECRET: &str = "sk-live-4f8a2c19d7e6b305";
+const SECRET: &str = "sk-live-4f8a2c19d7e6b305";
 
-pub fn policy() -> String {
+fn policy() -> String {
     "version: 1
 services:
   good:
@@ -38,7 +47,7 @@ tenants:
     .into()
 }
 
-pub fn house(good: &Upstream) -> House {
+fn house(good: &Upstream) -> House {
     House::new(&policy())
         .env("GOOD_KEY", SECRET)
         .env("OTHER_KEY", "other-secret-0123456789")

@@ -1,30 +1,114 @@
 //! `egret check` and `egret explain`.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use clap::Args;
 
-use super::{SettingsArgs, exit};
-use crate::serve::StartError;
+use super::{SettingsArgs, data, exit, message, token::Who};
+use crate::{
+    decide::{self, Inquiry, Policy, Report},
+    serve::StartError,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The policy; `policy.dir` when not given
+    /// The policy: a directory or a file; `policy.dir` when not given
     path: Option<PathBuf>,
+    /// Warnings are findings too
+    #[arg(long)]
+    strict: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  egret explain \"DELETE https://api.github.com/repos/acme/app\" --as acme/triage-bot
+  egret explain \"GET https://gmail.googleapis.com/gmail/v1/users/me/messages\" --as acme/inbox --user alice@acme.example")]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// The request: `METHOD URL`
+    request: String,
+    /// Who asks
+    #[arg(long = "as", value_name = "TENANT/AGENT")]
+    who: Who,
+    /// The person behind the agent
+    #[arg(long)]
+    user: Option<String>,
+    /// The integration, as `X-Agent-Integration` names it
+    #[arg(long)]
+    integration: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub(super) fn check(_: &CheckArgs) -> Result<u8, StartError> {
-    Ok(exit::OK)
+pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
+    let path = match &args.path {
+        Some(path) => path.clone(),
+        None => args.settings.load()?.0.policy,
+    };
+    let report = decide::check(&path);
+    if args.json {
+        data(report.to_json());
+    } else {
+        show(&report);
+    }
+    let findings = report.problems.is_some() || (args.strict && !report.warnings.is_empty());
+    Ok(if findings { exit::FINDINGS } else { exit::OK })
 }
 
-pub(super) fn explain(_: &ExplainArgs) -> Result<u8, StartError> {
-    Ok(exit::OK)
+fn show(report: &Report) {
+    if let Some(problems) = &report.problems {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        message(problems.render(colour).trim_end());
+        let count = problems.count();
+        message(format_args!("{count} {}", if count == 1 { "problem" } else { "problems" }));
+        return;
+    }
+    for warning in &report.warnings {
+        message(format_args!("{}: warning: {}", warning.at, warning.message));
+    }
+    let counts = report.counts;
+    data(format_args!(
+        "ok: {} files, {} services, {} guards, {} tenants, {} integrations, {} promises kept, {} warnings",
+        counts.files,
+        counts.services,
+        counts.guards,
+        counts.tenants,
+        counts.integrations,
+        counts.tests,
+        report.warnings.len()
+    ));
+}
+
+pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
+    let (settings, _) = args.settings.load()?;
+    let policy = Policy::load(&settings.policy)
+        .map_err(|problems| StartError::Configuration(problems.render(false)))?;
+    let (method, url) = args.request.split_once(' ').ok_or_else(|| {
+        StartError::Configuration(
+            "the request is `METHOD URL`, such as \"GET https://api.github.com/user\"".into(),
+        )
+    })?;
+    let inquiry = Inquiry {
+        tenant: args.who.tenant.as_str(),
+        agent: args.who.agent.as_str(),
+        user: args.user.as_deref(),
+        method,
+        url: url.trim(),
+        integration: args.integration.as_deref(),
+    };
+    let explanation = decide::explain(&policy, &inquiry).map_err(StartError::Configuration)?;
+    if args.json {
+        data(serde_json::to_string_pretty(&explanation).map_err(|e| StartError::Unavailable(e.to_string()))?);
+    } else {
+        data(explanation.to_string().trim_end());
+    }
+    Ok(if explanation.allowed { exit::OK } else { exit::FINDINGS })
 }

@@ -23,13 +23,14 @@ use crate::{
     listen::{self, Ambient, Form, ListenerSettings, TokenSource, UnverifiedToken},
     secret::{Secret, hex},
     serve::{DEVELOPMENT_AUDIENCE, Parts, Running, StartError, open_audit},
+    settings::SecretSource,
     telemetry,
     tls::Trust,
 };
 
-/// How long a token of the session lives, and how long before its end it is replaced.
+/// How long a token of the session lives, and after how long it is replaced.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
-const TOKEN_MARGIN: Duration = Duration::from_secs(5 * 60);
+const TOKEN_FRESH: Duration = Duration::from_secs(10 * 60);
 /// As shells have it: the command cannot be run, or is not there.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -119,7 +120,14 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
         let Some(address) = running.addresses.others.first().copied() else {
             return Err(StartError::Unavailable("the private listener did not open".into()));
         };
-        let variables = env::variables(address, Some((args.who.agent.as_str(), &password)), &trust_files);
+        let mut variables = env::variables(address, Some((args.who.agent.as_str(), &password)), &trust_files);
+        // The command inherits this process's environment, and that may hold the very secrets it must not have.
+        let mut hidden: Vec<String> =
+            policy.current().secret_variables().into_iter().map(str::to_owned).collect();
+        if let Some(SecretSource::Env(name)) = &settings.upstream.proxy_credentials {
+            hidden.push(name.clone());
+        }
+        variables.extend(hidden.into_iter().map(|name| (name, env::PLACEHOLDER.to_owned())));
         let code = supervise(&args.command, variables).await;
         running.stop().await;
         Ok(code)
@@ -183,7 +191,7 @@ impl listen::Mint for Renewed {
     fn token(&self) -> Result<Arc<UnverifiedToken>, String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, since)) = &*kept
-            && since.elapsed() < TOKEN_LIFE - TOKEN_MARGIN
+            && since.elapsed() < TOKEN_FRESH
         {
             return Ok(token.clone());
         }

@@ -93,8 +93,9 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         Ipv4Addr::new(a, b, c, d)
     };
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(last()),
-        [0, 0, 0, 0, 0xffff, 0, ..] => Some(last()), // IPv4-translated (RFC 2765)
+        [0, 0, 0, 0, 0, 0xffff | 0, ..] //          mapped and compatible (RFC 4291 §2.5.5)
+        | [0, 0, 0, 0, 0xffff, 0, ..] //            translated (RFC 2765)
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(last()), // NAT64 (RFC 6052)
         [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();

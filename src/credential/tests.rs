@@ -67,7 +67,7 @@ fn a_secret_that_cannot_be_a_header_is_refused_without_being_told() {
         (b"Bearer ", "is empty"),
         (b"sk-top\r\nX-Injected: sk-top", "holds a line break or another control character in its middle"),
         (b"sk-top\0sk-top", "holds a line break or another control character in its middle"),
-        (&[b'k'; 65537], "is larger than 65536 bytes"),
+        (&vec![b'k'; 65537], "is larger than 65536 bytes"),
     ];
     for (text, flaw) in cases {
         let reference = files.put("a", text);

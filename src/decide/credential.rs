@@ -300,7 +300,7 @@ fn entries<'n>(node: Option<&'n Node>, what: &str, findings: &mut Findings) -> V
     if entries.is_empty() {
         findings.report(node.span, format!("{what} is empty"));
     }
-    entries.iter().map(|(key, value)| ((key.text.as_str(), key.span), value)).collect()
+    entries.into_iter().map(|(key, value)| ((key.text.as_str(), key.span), value)).collect()
 }
 
 /// Headers that frame or route a message are the connection's, not the credential's.

@@ -7,9 +7,8 @@ use super::{
     live::Live,
 };
 use crate::{
-    context::{AuthContext, CorrelationId, Identity},
+    context::{AuthContext, CorrelationId, Identity, Selection},
     identify::Caller,
-    listen::Selection,
     message::Message,
     plan::Plan,
     refusal::{Reason, Refusal},
@@ -146,5 +145,89 @@ impl Granted {
     /// Ends the way here.
     pub fn refuse(self, reason: Reason) -> Refusal {
         self.message.refuse(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        context::{AgentId, AgentSource, Channel, IntegrationId, TenantId, Tier},
+        decide::{Policies, Policy},
+        target::{Host, Path},
+    };
+
+    fn policy(agents: &str) -> Policy {
+        let text = format!(
+            "version: 1\ntenants: {{t: {{integrations: {{openai: {{credential: none}}}}, agents: {agents}}}}}\n"
+        );
+        Policy::from_text("policy.yaml", &text).unwrap()
+    }
+
+    /// A standing of `t/bot`'s request to the model, under a policy with these agents.
+    fn standing(live: &Arc<Live>) -> Standing {
+        let authority = Authority { host: Host::parse("api.openai.com").unwrap(), port: 443 };
+        let identity = Arc::new(Identity {
+            tenant_id: TenantId::parse("t").unwrap(),
+            agent_id: AgentId::parse("bot").unwrap(),
+            agent_source: AgentSource::Token,
+            user_id: None,
+            oauth_subject: None,
+            scopes: Arc::new([]),
+            delegation: Arc::new([]),
+            issuer: "https://idp.example".into(),
+            jti_hash: None,
+            expires_at: u64::MAX,
+            channel: Channel::ProxyBearer,
+        });
+        let path = Path::parse("/v1/responses").unwrap();
+        let target = Target { scheme: Scheme::Https, authority: authority.clone(), path, query: None };
+        let selection = Selection::default();
+        let context = AuthContext {
+            identity: identity.clone(),
+            tier: Tier::App,
+            integration_id: Some(IntegrationId::parse("openai").unwrap()),
+            purpose: None,
+            correlation_id: CorrelationId::fresh(),
+        };
+        let asked = Asked {
+            live: live.clone(),
+            identity,
+            ask: Ask::Request,
+            method: Method::Post,
+            target,
+            selection,
+        };
+        asked.standing(&context, &(Scheme::Https, authority))
+    }
+
+    fn swap(live: &Live, policy: Policy) {
+        live.policy.store(Arc::new(policy));
+        live.changes.send_modify(|tick| *tick += 1);
+    }
+
+    #[tokio::test]
+    async fn a_grant_stands_until_a_policy_takes_it_back() {
+        let policies = Policies::fixed(policy("{bot: {openai: caller}}"));
+        let live = &policies.0;
+        let mut standing = standing(live);
+        let moment = Duration::from_millis(20);
+        assert!(timeout(moment, standing.lost()).await.is_err(), "nothing changed");
+        swap(live, policy("{bot: {openai: caller}, other: {}}"));
+        assert!(timeout(moment, standing.lost()).await.is_err(), "nothing changed for this agent");
+        swap(live, policy("{bot: {disabled: true, openai: caller}}"));
+        timeout(Duration::from_secs(10), standing.lost()).await.expect("the agent was switched off");
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_changed_before_anyone_asked_is_noticed() {
+        let policies = Policies::fixed(policy("{bot: {openai: caller}}"));
+        swap(&policies.0, policy("{}"));
+        let mut standing = standing(&policies.0);
+        timeout(Duration::from_secs(10), standing.lost()).await.expect("the grant is gone already");
     }
 }

@@ -6,7 +6,7 @@ use super::{
     pattern::{Methods, Pattern},
     problem::Findings,
     reader::{self, Fields, closest, short},
-    service::method_hint,
+    role::method_hint,
     source::Span,
     yaml::{Node, Value},
 };
@@ -29,6 +29,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    /// Whether it holds for this method on some path.
+    pub(super) fn looks_at(&self, method: Method) -> bool {
+        self.methods.contains(method)
+    }
+
     pub(super) fn covers(&self, method: Method, path: &Path) -> bool {
         self.methods.contains(method) && self.pattern.guards(path)
     }

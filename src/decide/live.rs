@@ -19,9 +19,8 @@ use super::{
 };
 use crate::{
     audit,
-    context::{Identity, IntegrationId, Tier},
+    context::{Identity, IntegrationId, Selection, Tier},
     identify::{Caller, Identified},
-    listen::Selection,
     message::Message,
     refusal::{Door, Reason, Refusal},
     target::{Authority, Host, Target},

@@ -1,7 +1,7 @@
 //! A policy in force: compiled once from its files, then only read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -11,13 +11,16 @@ use super::{
     judge::Mode,
     problem::{Findings, Problems},
     promise::{self, Promise},
-    reader::{self, Fields},
+    reader::{self, Entries, Fields},
     service::{self, Service},
     source::{Mark, Sources, Span},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
-use crate::context::TenantId;
+use crate::{
+    context::TenantId,
+    plan::{CredentialSpec, SecretRef},
+};
 
 const KEYS: [&str; 8] =
     ["version", "mode", "revision", "services", "guards", "approvals", "tenants", "tests"];
@@ -79,12 +82,31 @@ impl Policy {
         self.tenants.get(id).filter(|tenant| !tenant.disabled)
     }
 
+    /// A tenant, also one that is switched off.
+    pub(super) fn tenant_or_disabled(&self, id: &TenantId) -> Option<&Tenant> {
+        self.tenants.get(id)
+    }
+
+    /// The variables of egret's own environment that hold secrets. Nothing that egret starts may inherit them.
+    pub fn secret_variables(&self) -> BTreeSet<&str> {
+        let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
+        let secrets =
+            integrations.filter_map(|i| i.plan.credential.as_ref()).flat_map(CredentialSpec::secrets);
+        secrets
+            .filter_map(|secret| match secret {
+                SecretRef::Env(name) => Some(name.as_str()),
+                SecretRef::File(_) => None,
+            })
+            .collect()
+    }
+
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
     }
 
-    pub(super) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+    /// The policy's own services, without those of the catalogue.
+    pub(super) fn own_services(&self) -> usize {
+        self.services.values().filter(|service| service.span.file != 0).count()
     }
 
     pub(super) fn guards(&self) -> &[Arc<Guard>] {
@@ -111,9 +133,9 @@ impl Policy {
 struct Merged<'n> {
     mode: Option<(Span, Mode)>,
     revision: Option<(Span, &'n str)>,
-    services: Vec<(&'n Key, &'n Node)>,
+    services: Entries<'n>,
     guards: Vec<&'n Node>,
-    tenants: Vec<(&'n Key, &'n Node)>,
+    tenants: Entries<'n>,
     tests: Vec<&'n Node>,
 }
 
@@ -165,7 +187,9 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
     };
     // A promise about a policy that is not whole proves nothing.
     if findings.count() == 0 {
-        promises.iter().for_each(|promise| promise.prove(&policy, findings));
+        for promise in &promises {
+            promise.prove(&policy, findings);
+        }
     }
     policy
 }
@@ -205,8 +229,10 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
             .hint("leave the key out until then");
     }
     let named = |key: &str, findings: &mut Findings| {
-        let entries = fields.get(key).and_then(|node| reader::mapping(node, &format!("`{key}`"), findings));
-        entries.unwrap_or_default().iter().map(|(key, node)| (key, node))
+        fields
+            .get(key)
+            .and_then(|node| reader::mapping(node, &format!("`{key}`"), findings))
+            .unwrap_or_default()
     };
     into.services.extend(named("services", findings));
     into.tenants.extend(named("tenants", findings));
@@ -256,14 +282,11 @@ fn read_services(
 ) -> (HashMap<String, Service>, HashSet<String>) {
     let (mut services, mut broken) = (HashMap::new(), HashSet::new());
     for (key, node) in catalogue.services.iter().chain(&own.services) {
-        match service::read(key, node, findings) {
-            Some(service) => {
-                services.insert(key.text.clone(), service);
-            }
-            None => {
-                services.remove(&key.text);
-                broken.insert(key.text.clone());
-            }
+        if let Some(service) = service::read(key, node, findings) {
+            services.insert(key.text.clone(), service);
+        } else {
+            services.remove(&key.text);
+            broken.insert(key.text.clone());
         }
     }
     (services, broken)

@@ -133,7 +133,7 @@ impl Problem {
         if let Some(hint) = &self.hint {
             report.push(Group::with_title(Level::HELP.secondary_title(hint.as_str())));
         }
-        renderer.render(&report).to_string()
+        renderer.render(&report)
     }
 
     fn title(&self) -> String {
@@ -274,6 +274,7 @@ impl Findings {
         for secret in self.secrets.iter().filter(|s| s.file == span.file) {
             blot(&mut shown, line_start, secret);
         }
+        blot_tags(&mut shown);
         let column = line.char_indices().nth(span.column as usize - 1).map_or(line.len(), |(at, _)| at);
         let end = (column + span.length as usize).min(line.len()).max(column);
         let (line, range) = crop(&shown, column..end);
@@ -287,6 +288,25 @@ fn blot(line: &mut String, line_start: usize, secret: &Span) {
     if from < until && line.is_char_boundary(from) && line.is_char_boundary(until) {
         line.replace_range(from..until, &"*".repeat(until - from));
     }
+}
+
+/// A value that begins with `!` is a tag to YAML, and so in no tree: a secret may begin like that.
+fn blot_tags(line: &mut String) {
+    let mut last = ' ';
+    let mut tag = false;
+    *line = line
+        .chars()
+        .map(|c| {
+            tag = if tag {
+                !(c.is_whitespace() || ",]}".contains(c))
+            } else {
+                c == '!' && " \t:,[{".contains(last)
+            };
+            last = c;
+            // Byte for byte, so that places stay where they are.
+            if tag { "*".repeat(c.len_utf8()) } else { c.to_string() }
+        })
+        .collect();
 }
 
 fn looks_secret(line: &str) -> bool {

@@ -9,8 +9,7 @@ use super::{
     yaml::Node,
 };
 use crate::{
-    context::{AgentId, IntegrationId, TenantId, UserId},
-    listen::Selection,
+    context::{AgentId, IntegrationId, Selection, TenantId, UserId},
     target::{Authority, Method, Path, Query, Scheme, Target},
 };
 

@@ -92,6 +92,7 @@ fn rate(node: &Node, findings: &mut Findings) -> Option<Quota> {
         "h" => 3_600,
         "d" => 86_400,
         _ => {
+            reader::hide_long(node, findings);
             findings
                 .report(node.span, "a limit is a rate such as `120/min`")
                 .hint("the units are `s`, `min`, `h` and `d`");
@@ -107,6 +108,7 @@ fn rate(node: &Node, findings: &mut Findings) -> Option<Quota> {
             None
         }
         Err(_) => {
+            reader::hide_long(node, findings);
             findings.report(node.span, format!("a limit counts 1 to {} requests", u32::MAX));
             None
         }

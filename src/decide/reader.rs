@@ -1,5 +1,7 @@
 //! Reading the tree: keys that must be known, shapes that must fit, and every deviation reported.
 
+use std::collections::HashMap;
+
 use super::{
     problem::Findings,
     source::Span,
@@ -7,9 +9,12 @@ use super::{
 };
 use crate::context::BadIdentifier;
 
+/// The entries of a mapping, each key once.
+pub(super) type Entries<'n> = Vec<(&'n Key, &'n Node)>;
+
 /// The entries of a mapping with fixed keys.
 pub(super) struct Fields<'n> {
-    entries: &'n [(Key, Node)],
+    entries: Entries<'n>,
     span: Span,
 }
 
@@ -33,8 +38,8 @@ impl<'n> Fields<'n> {
         self.entry(key).map(|(_, node)| node)
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<&'n (Key, Node)> {
-        self.entries.iter().find(|(k, _)| k.text == key)
+    pub(super) fn entry(&self, key: &str) -> Option<(&'n Key, &'n Node)> {
+        self.entries.iter().find(|(k, _)| k.text == key).copied()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,23 +52,28 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// The entries of a mapping with free keys, each key once.
-pub(super) fn mapping<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<&'n [(Key, Node)]> {
-    let Value::Map(entries) = &node.value else {
+/// The entries of a mapping with free keys. Merge keys and repeated keys are reported, and left out.
+pub(super) fn mapping<'n>(node: &'n Node, what: &str, findings: &mut Findings) -> Option<Entries<'n>> {
+    let Value::Map(all) = &node.value else {
         hide(node, findings);
         findings.report(node.span, format!("{what} is a mapping of `key: value`"));
         return None;
     };
-    let mut seen = std::collections::HashMap::with_capacity(entries.len());
-    for (key, _) in entries {
+    let mut seen = HashMap::with_capacity(all.len());
+    let mut entries = Vec::with_capacity(all.len());
+    for (key, value) in all {
         if key.text == "<<" {
+            hide(value, findings);
             findings
                 .report(key.span, "merge keys are not allowed in a policy")
                 .hint("write the keys out; what is granted must be readable in its place");
         } else if let Some(first) = seen.insert(key.text.as_str(), key.span) {
+            hide(value, findings);
             findings
                 .report(key.span, format!("`{}` stands twice", short(&key.text)))
                 .also(first, "first here");
+        } else {
+            entries.push((key, value));
         }
     }
     Some(entries)
@@ -116,7 +126,7 @@ pub(super) fn flag(node: &Node, what: &str, findings: &mut Findings) -> Option<b
     if let Value::Bool(value) = node.value {
         return Some(value);
     }
-    hide(node, findings);
+    hide_long(node, findings);
     findings.report(node.span, format!("{what} is `true` or `false`"));
     None
 }
@@ -136,7 +146,7 @@ pub(super) fn word<T: Copy>(
     if let Some((_, value)) = words.iter().find(|(word, _)| word == text) {
         return Some(*value);
     }
-    hide(node, findings);
+    hide_long(node, findings);
     findings.report(node.span, format!("{what} is one of {}", all()));
     if let Some(meant) = closest(text, words.iter().map(|(word, _)| *word)) {
         findings.hint(format!("did you mean `{meant}`?"));
@@ -172,6 +182,14 @@ pub(super) fn hide(node: &Node, findings: &mut Findings) {
         Value::List(items) => items.iter().for_each(|item| hide(item, findings)),
         Value::Map(entries) => entries.iter().for_each(|(_, value)| hide(value, findings)),
         Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// As [`hide`], but where a secret is unlikely and a slip is not: short texts stay readable.
+pub(super) fn hide_long(node: &Node, findings: &mut Findings) {
+    match &node.value {
+        Value::Text(text) if text.len() < 16 => {}
+        _ => hide(node, findings),
     }
 }
 
@@ -216,7 +234,7 @@ pub(super) fn list<'w>(words: impl Iterator<Item = &'w str>) -> String {
 
 /// A name that the author wrote, cut and cleaned for a message.
 pub(super) fn short(text: &str) -> String {
-    let mut shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+    let mut shown: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }

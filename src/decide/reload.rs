@@ -141,7 +141,7 @@ fn accept(live: &Live, policy: Policy, audit: &Audit, metrics: &Metrics) {
 }
 
 fn announce(policy: &Policy, audit: &Audit, metrics: &Metrics) {
-    metrics.policy_reload(true);
+    metrics.policy_loaded(policy.revision());
     audit.event(&Event::PolicyLoaded { revision: policy.revision(), hash: policy.hash() });
     tracing::info!(revision = %policy.revision(), hash = %policy.hash(), "policy loaded");
 }
@@ -150,13 +150,13 @@ fn reject(last_error: &ArcSwapOption<String>, problems: &Problems, audit: &Audit
     for problem in problems.iter() {
         tracing::error!(%problem, "policy rejected, the last good one stays");
     }
-    metrics.policy_reload(false);
+    metrics.policy_rejected();
     audit.event(&Event::PolicyRejected { problems: problems.count() });
     let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
     last_error.store(Some(Arc::new(format!("{} problem(s), the first: {first}", problems.count()))));
 }
 
-/// Watches the directory of the files: a ConfigMap swaps its `..data` link there, and editors rename over a file,
+/// Watches the directory of the files: a `ConfigMap` swaps its `..data` link there, and editors rename over a file,
 /// after which a watch on the file itself would follow the old one.
 fn watcher(source: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let directory = if source.is_dir() {
@@ -182,5 +182,148 @@ fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use tokio::{sync::watch, time::timeout};
+
+    use super::*;
+    use crate::audit::{Durability, Writer};
+
+    const GOOD: &str = "version: 1\nrevision: one\ntenants: {t: {}}\n";
+    const BETTER: &str = "version: 1\nrevision: two\ntenants: {t: {}}\n";
+    const BROKEN: &str = "version: 1\nrevision: three\ntenants: {t: {limit: 0/min}}\n";
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        policies: Policies,
+        changes: watch::Receiver<u64>,
+        audit: Audit,
+        metrics: Arc<Metrics>,
+    }
+
+    impl Fixture {
+        /// A directory prepared by `prepare`, loaded.
+        fn new(prepare: impl Fn(&Path)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            prepare(dir.path());
+            let policies = Policies::load(dir.path()).unwrap();
+            let metrics = Arc::new(Metrics::default());
+            let audit = Audit::new(
+                Writer::start(&[], Durability::BestEffort, metrics.clone()).unwrap(),
+                metrics.clone(),
+            );
+            let changes = policies.changes();
+            Self { dir, policies, changes, audit, metrics }
+        }
+
+        fn file(&self) -> PathBuf {
+            self.dir.path().join("policy.yaml")
+        }
+
+        fn revision(&self) -> String {
+            self.policies.current().revision().to_string()
+        }
+
+        fn reload(&self) -> Reload {
+            self.policies.reload(&self.audit, &self.metrics)
+        }
+
+        /// Watches, makes a change and waits until the policy has followed it.
+        async fn follows(&mut self, change: impl FnOnce(&Path)) {
+            let watch = tokio::spawn(self.policies.clone().watch(self.audit.clone(), self.metrics.clone()));
+            change(self.dir.path());
+            timeout(Duration::from_secs(20), self.changes.changed())
+                .await
+                .expect("a change in time")
+                .unwrap();
+            watch.abort();
+        }
+    }
+
+    fn one_file(dir: &Path) {
+        fs::write(dir.join("policy.yaml"), GOOD).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_written_in_place_is_followed() {
+        let mut fixture = Fixture::new(one_file);
+        fixture.follows(|dir| fs::write(dir.join("policy.yaml"), BETTER).unwrap()).await;
+        assert_eq!(fixture.revision(), "two");
+    }
+
+    #[tokio::test]
+    async fn a_file_renamed_over_the_old_one_is_followed() {
+        let mut fixture = Fixture::new(one_file);
+        let rename = |dir: &Path| {
+            fs::write(dir.join(".policy.yaml.swp"), BETTER).unwrap();
+            fs::rename(dir.join(".policy.yaml.swp"), dir.join("policy.yaml")).unwrap();
+        };
+        fixture.follows(rename).await;
+        assert_eq!(fixture.revision(), "two");
+    }
+
+    #[tokio::test]
+    async fn a_config_map_that_swaps_its_data_link_is_followed() {
+        let version = |dir: &Path, name: &str, text: &str| {
+            fs::create_dir(dir.join(name)).unwrap();
+            fs::write(dir.join(name).join("policy.yaml"), text).unwrap();
+        };
+        let mut fixture = Fixture::new(|dir| {
+            version(dir, "..2026_11_23", GOOD);
+            symlink("..2026_11_23", dir.join("..data")).unwrap();
+            symlink("..data/policy.yaml", dir.join("policy.yaml")).unwrap();
+        });
+        let swap = |dir: &Path| {
+            version(dir, "..2026_11_24", BETTER);
+            symlink("..2026_11_24", dir.join("..data_tmp")).unwrap();
+            fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+            fs::remove_dir_all(dir.join("..2026_11_23")).unwrap();
+        };
+        fixture.follows(swap).await;
+        assert_eq!(fixture.revision(), "two");
+    }
+
+    #[test]
+    fn a_broken_file_changes_nothing_and_is_reported() {
+        let fixture = Fixture::new(one_file);
+        fs::write(fixture.file(), BROKEN).unwrap();
+        assert!(matches!(fixture.reload(), Reload::Rejected(problems) if problems.count() == 1));
+        assert_eq!(fixture.revision(), "one");
+        assert!(!fixture.changes.has_changed().unwrap());
+        assert!(fixture.policies.last_error().unwrap().contains("limit of zero"));
+        assert!(fixture.metrics.text().contains("egret_policy_reload_total{result=\"error\"} 1"));
+        // The poll does not report the same files again.
+        let again = fixture.policies.attempt(Again::No, &fixture.audit, &fixture.metrics);
+        assert!(matches!(again, Reload::Unchanged));
+
+        fs::write(fixture.file(), GOOD).unwrap();
+        assert!(matches!(fixture.reload(), Reload::Unchanged));
+        assert_eq!(fixture.policies.last_error(), None);
+    }
+
+    #[test]
+    fn a_deleted_file_changes_nothing_and_is_reported() {
+        let fixture = Fixture::new(one_file);
+        fs::remove_file(fixture.file()).unwrap();
+        assert!(matches!(fixture.reload(), Reload::Rejected(_)));
+        assert_eq!(fixture.revision(), "one");
+        assert!(fixture.policies.last_error().is_some());
+        fs::write(fixture.file(), BETTER).unwrap();
+        assert!(matches!(fixture.reload(), Reload::Loaded));
+        assert_eq!(fixture.revision(), "two");
+        assert!(fixture.changes.has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_same_files_are_the_same_policy() {
+        let fixture = Fixture::new(one_file);
+        fs::write(fixture.file(), GOOD).unwrap();
+        assert!(matches!(fixture.reload(), Reload::Unchanged));
+        assert!(!fixture.changes.has_changed().unwrap());
     }
 }

@@ -17,7 +17,7 @@ const DEPTH: usize = 8;
 
 /// A place in one of the policy's files. Small: every compiled line keeps its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     pub(super) file: u32,
     pub(super) line: u32,
     pub(super) column: u32,
@@ -156,7 +156,7 @@ impl std::fmt::Display for Mark {
     }
 }
 
-/// Hidden entries are skipped: Kubernetes keeps the versions of a ConfigMap in `..2026_11_24…` and `..data`,
+/// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,
 /// beside links to their files. Links to files are followed; links to directories are not, they could be cycles.
 fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (directory.to_path_buf(), error);

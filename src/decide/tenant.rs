@@ -11,7 +11,8 @@ use super::{
     problem::Findings,
     quota,
     reader::{self, Fields, closest, list, short},
-    service::{HostName, Role, Service},
+    role::Role,
+    service::{HostName, Service},
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -106,6 +107,12 @@ impl Tenant {
     /// The agent, by its own entry or by `*`.
     pub(super) fn agent(&self, id: &AgentId) -> Option<&Agent> {
         self.agents.get(id).or(self.everyone.as_ref())
+    }
+
+    /// All roles that agents have, with the integrations that they have them on.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (&Integration, &Grant)> {
+        let grants = self.agents.values().chain(&self.everyone).flat_map(|agent| &agent.grants);
+        grants.filter_map(|grant| Some((self.integrations.get(grant.integration)?, grant)))
     }
 
     /// The integrations, also disabled ones, that cover a destination: those that name the host exactly, and

@@ -6,8 +6,7 @@ use super::{
     promise::Request,
 };
 use crate::{
-    context::{AgentId, IntegrationId, TenantId, UserId},
-    listen::Selection,
+    context::{AgentId, IntegrationId, Selection, TenantId, UserId},
     plan::{Half, LimitScope, Placement, PrivateReach, SecretRef},
     refusal::Reason,
     target::{Method, Scheme},
@@ -431,7 +430,7 @@ tenants:
 
 #[test]
 fn a_tunnel_is_opened_where_the_tenant_reaches_and_stays_closed_only_where_a_role_connects() {
-    let text = r#"
+    let text = r"
 version: 1
 services:
   opened: {hosts: [a.example.com], roles: {reader: [GET /**]}}
@@ -440,7 +439,7 @@ tenants:
   t:
     integrations: {opened: {credential: none}, closed: {}}
     agents: {bot: {closed: user}, other: {}}
-"#;
+";
     let way = |policy: &Policy, who: &str, to: &str| {
         let (caller, request) = (Caller::parse(who), request(&format!("CONNECT {to}")));
         policy.way(&caller.question(&request), policy.mode()).map_err(|reason| reason.facts().code)
@@ -499,4 +498,145 @@ fn ten_thousand_tenants_load() {
         &policy,
         &[("t9999/bot", "POST https://api.openai.com/v1/responses", "openai https://api.openai.com:443")],
     );
+}
+
+#[test]
+fn an_explanation_names_lines_and_the_smallest_change() {
+    use super::{Inquiry, explain};
+    let policy = policy(TWO);
+    let ask = |agent, method, url| {
+        let inquiry = Inquiry { tenant: "t_one", agent, user: None, method, url, integration: None };
+        explain(&policy, &inquiry).unwrap().to_string()
+    };
+    assert_eq!(
+        ask("writer", "GET", "https://api.example.com/v1/x"),
+        "allowed\n  \
+         tenant      t_one  [policy.yaml:16:3]\n  \
+         integration api, APP to api  [policy.yaml:18:7]\n  \
+         role        writer  [policy.yaml:23:21]\n  \
+         line        /v1/** (services.api.roles.reader[0])  [policy.yaml:7:16]\n  \
+         credential  `Authorization: Bearer` from env:A\n  \
+         upstream    https://api.example.com:443"
+    );
+    for (agent, method, url, change) in [
+        (
+            "anyone",
+            "POST",
+            "https://api.example.com/v1/x",
+            "write `api: writer` in tenants.t_one.agents.anyone",
+        ),
+        ("writer", "PUT", "https://api.example.com/v1/x", "add `PUT /v1/x` to a role of services.api"),
+        ("writer", "DELETE", "https://api.example.com/v1/keep/x", "guards[0] takes it away from everybody"),
+        ("writer", "GET", "https://api.example.com:1/", "add `api.example.com:1` to the service's `hosts`"),
+        ("retired", "GET", "https://api.example.com/", "take `disabled` from tenants.t_one.agents.retired"),
+        (
+            "person",
+            "GET",
+            "https://api.example.com/v1/x",
+            "choose one with `X-Agent-Integration`: `api`, `api-two`",
+        ),
+    ] {
+        let text = ask(agent, method, url);
+        assert!(text.ends_with(&format!("to allow it: {change}")), "{text}");
+    }
+    let inquiry =
+        Inquiry { tenant: "t", agent: "b", user: None, method: "GET", url: "ftp://x/", integration: None };
+    assert!(explain(&policy, &inquiry).is_err());
+}
+
+mod broken {
+    use proptest::prelude::*;
+
+    use crate::decide::Policy;
+
+    const TEXT: &str = include_str!("../../policies/example.yaml");
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever an editor's accident makes of a policy: it loads, or its problems can be shown.
+        #[test]
+        fn no_text_breaks_the_loader(from in 0..TEXT.len(), cut in 0..40usize, put in "[ -~\u{e9}\u{1f600}\n\t]{0,12}") {
+            let mut text = TEXT.to_owned();
+            let until = (from + cut).min(text.len());
+            text.replace_range(from..until, &put);
+            if let Err(problems) = Policy::from_text("policy.yaml", &text) {
+                prop_assert!(problems.count() > 0);
+                prop_assert!(!problems.render(false).is_empty());
+                prop_assert!(!problems.to_string().is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_push_is_judged_when_it_is_announced() {
+    let text = r#"
+version: 1
+guards:
+  - {match: "github-git POST /acme/sealed/git-receive-pack", deny: sealed means sealed}
+tenants:
+  t:
+    integrations: {github-git: {credential: none}}
+    agents: {reads: {github-git: reader}, writes: {github-git: writer}}
+"#;
+    let policy = policy(text);
+    let fetch = "GET https://github.com/acme/app/info/refs?service=git-upload-pack";
+    let push = "GET https://github.com/acme/app/info/refs?service=git-receive-pack";
+    let allowed = "github-git https://github.com:443";
+    check(
+        &policy,
+        &[
+            ("t/reads", fetch, allowed),
+            ("t/reads", push, "action_denied"),
+            (
+                "t/reads",
+                "GET https://github.com/acme/app/info/refs?service=git%2Dreceive-pack",
+                "action_denied",
+            ),
+            (
+                "t/reads",
+                "GET https://github.com/acme/app/info/refs?s%65rvice=git-receive-pack",
+                "action_denied",
+            ),
+            ("t/reads", &format!("{fetch}&service=git-receive-pack"), "action_denied"),
+            ("t/reads", &format!("{push}&service=git-upload-pack"), "action_denied"),
+            ("t/writes", push, allowed),
+            ("t/writes", "GET https://github.com/acme/sealed/info/refs?service=git-upload-pack", allowed),
+            (
+                "t/writes",
+                "GET https://github.com/acme/sealed/info/refs?service=git-receive-pack",
+                "action_denied",
+            ),
+        ],
+    );
+    match reason(&policy, "t/reads", push) {
+        Reason::ActionDenied { detail, needed_role, .. } => {
+            assert!(detail.ends_with("POST /acme/app/git-receive-pack needs writer"), "{detail}");
+            assert_eq!(needed_role.as_deref(), Some("writer"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_policy_names_the_variables_that_hold_its_secrets() {
+    let text = r#"
+version: 1
+tenants:
+  on:
+    integrations:
+      openai: {credential: {static: {bearer: "env:ONE", headers: {OpenAI-Organization: org}}}}
+      github: {credential: {static: {basic: {user: "env:TWO", password: "env:THREE"}}}}
+      slack: {credential: {static: {header: {X-Token: "env:FOUR"}, query: {token: "env:FIVE"}}}}
+      stripe: {credential: {static: {bearer: "file:six"}}}
+    agents: {a: {openai: caller}}
+  off:
+    disabled: true
+    integrations: {openai: {disabled: true, credential: {static: {bearer: "env:SEVEN"}}}}
+    agents: {a: {openai: caller}}
+"#;
+    let policy = policy(text);
+    let names: Vec<&str> = policy.secret_variables().into_iter().collect();
+    assert_eq!(names, ["FIVE", "FOUR", "ONE", "SEVEN", "THREE", "TWO"]);
 }

@@ -14,7 +14,7 @@ use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{message::BoxError, strip};
+use crate::{message::BoxError, strip::keep_trailers};
 
 /// How an upload goes: shared with whoever waits for the answer.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Body for OutgoingBody {
                 }
                 Err(frame) => {
                     let Ok(mut trailers) = frame.into_trailers() else { continue };
-                    strip::keep_trailers(&this.trailers, &mut trailers);
+                    keep_trailers(&this.trailers, &mut trailers);
                     if trailers.is_empty() {
                         continue;
                     }

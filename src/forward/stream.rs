@@ -53,7 +53,7 @@ pub(super) async fn upgraded(
 ) {
     match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => {
-            run(TokioIo::new(client), TokioIo::new(upstream), &mut entry, &mut grant, idle, &drain).await
+            run(TokioIo::new(client), TokioIo::new(upstream), &mut entry, &mut grant, idle, &drain).await;
         }
         Err(error) => entry.broke(&error),
     }

@@ -151,21 +151,20 @@ impl Upstream {
             let chosen = self.connection(&key, exchange.reach()).await?;
             let reused = chosen.reused;
             exchange.entry.connected(chosen.facts(), chosen.took);
-            let sent = match chosen.sender {
+            let (sent, back) = match chosen.sender {
                 Sender::Http1(mut sender) => {
                     address(&mut request, &key, false);
                     let sent = within(patience, &progress, sender.try_send_request(request)).await;
                     let back = Back { pool: self.pool.clone(), key: key.clone(), sender, link: chosen.link };
-                    sent.map(|answer| answer.map(|response| (response, Some(back))))
+                    (sent, Some(back))
                 }
                 Sender::Http2(mut sender) => {
                     address(&mut request, &key, true);
-                    let sent = within(patience, &progress, sender.try_send_request(request)).await;
-                    sent.map(|answer| answer.map(|response| (response, None)))
+                    (within(patience, &progress, sender.try_send_request(request)).await, None)
                 }
             };
             match sent {
-                Some(Ok(answered)) => return Ok(answered),
+                Some(Ok(response)) => return Ok((response, back)),
                 Some(Err(mut error)) => match error.take_message() {
                     Some(unwritten) if reused => request = unwritten,
                     _ => return Err(broken(&error.into_error(), exchange)),
@@ -283,6 +282,9 @@ impl Upstream {
             }
             _ => {}
         }
+        if let Err(what) = answer::one_length(response.headers_mut()) {
+            return Err(exchange.refuse(Reason::UpstreamUnscrubbable { what }));
+        }
         answer::clean(response.headers_mut(), credentialed, exchange.kept_headers());
         let (mut head, body) = response.into_parts();
         head.extensions.clear();
@@ -381,16 +383,14 @@ async fn within<F: Future>(patience: Duration, progress: &Progress, answer: F) -
     let mut answer = std::pin::pin!(answer);
     let mut seen = progress.bytes.load(Ordering::Relaxed);
     loop {
-        match tokio::time::timeout(patience, &mut answer).await {
-            Ok(answered) => return Some(answered),
-            Err(_) => {
-                let now = progress.bytes.load(Ordering::Relaxed);
-                if now == seen {
-                    return None;
-                }
-                seen = now;
-            }
+        if let Ok(answered) = tokio::time::timeout(patience, &mut answer).await {
+            return Some(answered);
         }
+        let now = progress.bytes.load(Ordering::Relaxed);
+        if now == seen {
+            return None;
+        }
+        seen = now;
     }
 }
 

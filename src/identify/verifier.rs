@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     audit::Audit,
-    context::{AgentId, Channel, Identity, TenantId},
+    context::{AgentId, Channel, Identity, Selection, TenantId},
     fetch::Fetch,
-    listen::{Presented, Received, Selection, UnverifiedToken},
+    listen::{Presented, Received, UnverifiedToken},
     message::Message,
     metrics::Metrics,
     refusal::{Reason, Refusal},

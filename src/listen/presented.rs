@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Ambient, Place};
 use crate::{
-    context::{AgentId, Channel, CorrelationId, Identity, IntegrationId, Purpose, TenantId},
+    context::{AgentId, Channel, CorrelationId, Identity, IntegrationId, Purpose, Selection, TenantId},
     refusal::Reason,
 };
 
@@ -55,15 +55,6 @@ pub struct Presented {
     pub tenant: Option<TenantId>,
     /// The identity under which the tunnel around this request was opened. Must stay the same.
     pub tunnel: Option<Arc<Identity>>,
-}
-
-/// What the client chose among what it may have.
-#[derive(Debug, Default, Clone)]
-pub struct Selection {
-    /// `X-Agent-Integration`.
-    pub integration: Option<IntegrationId>,
-    /// `X-Agent-Tier`: `APP` or `USER`; must be the integration's.
-    pub tier: Option<&'static str>,
 }
 
 /// Everything that the client says about itself.

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Uri, Version, header};
+use http::{HeaderMap, Request, Version, header};
 use hyper::body::Incoming;
 
 use super::{
     Opener, Place,
-    presented::{Introduction, Presented, Selection},
+    presented::{Introduction, Presented},
 };
 use crate::{
     audit::{Arrived, Audit, Entry},
+    context::Selection,
     message::Message,
     refusal::{Dialect, Door, Manner, Reason, Refusal},
     secret::sha256_hex,

@@ -91,9 +91,12 @@ pub enum Opened {
         /// Who opened it.
         opened: Tunnelled,
     },
-    /// egret copies bytes; the closure runs until both ends are done.
-    Opaque(Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>),
+    /// egret copies bytes; the copying runs until both ends are done.
+    Opaque(Copying),
 }
+
+/// What joins the client's end of an opaque tunnel with the upstream's.
+pub type Copying = Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl Place {
     /// Whether the listener is the gateway.
@@ -136,7 +139,7 @@ impl Tunnel {
             match opened {
                 Opened::Opaque(copy) => copy(upgraded).await,
                 Opened::Intercept { authority, tls, opened } => {
-                    self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened).await
+                    self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened).await;
                 }
             }
         })

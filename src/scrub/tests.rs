@@ -112,9 +112,9 @@ fn every_form_is_found() {
         let out = pushed(&needles, Length::Free, [form.as_bytes()].into_iter());
         assert_eq!(String::from_utf8(out).unwrap(), "[redacted]", "{form}");
     }
-    let units: String = secret.iter().map(|byte| format!("\\u{byte:04x}")).collect();
-    let percent: String = secret.iter().map(|byte| format!("%{byte:02X}")).collect();
-    let entities: String = secret.iter().map(|byte| format!("&#{byte};")).collect();
+    let units: String = secret.iter().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
+    let percent: String = secret.iter().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
+    let entities: String = secret.iter().map(|byte| format!("&#{byte};")).collect::<Vec<_>>().concat();
     for form in [units, percent, entities] {
         assert_eq!(pushed(&needles, Length::Free, [form.as_bytes()].into_iter()), b"[redacted]", "{form}");
     }

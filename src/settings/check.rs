@@ -218,7 +218,7 @@ fn ambient(layers: &mut Layers) -> Vec<(SocketAddr, std::path::PathBuf)> {
                 Ok(address) => listeners
                     .push((address, resolved(&one.token_file.value.0, &place(path, &one.token_file)))),
                 Err(_) => {
-                    problems.push(format!("{}: listen.ambient: `ADDRESS:PORT`", place(path, &one.address)))
+                    problems.push(format!("{}: listen.ambient: `ADDRESS:PORT`", place(path, &one.address)));
                 }
             }
         }

@@ -53,6 +53,7 @@ pub(super) struct Identity {
     pub(super) development: Scalar,
 }
 
+#[expect(clippy::struct_field_names, reason = "the field is the key's name")]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Issuer {

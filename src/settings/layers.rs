@@ -116,7 +116,7 @@ impl Layers {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && given.config.is_none() => {}
                 Err(error) => this.problems.push(format!("{}: {error}", path.display())),
                 Ok(meta) if meta.len() > LARGEST => {
-                    this.problems.push(format!("{}: larger than {LARGEST} bytes", path.display()))
+                    this.problems.push(format!("{}: larger than {LARGEST} bytes", path.display()));
                 }
                 Ok(_) => this.read_file(path),
             }
@@ -233,7 +233,7 @@ impl Layers {
 
 /// Where a scalar stands.
 pub(super) fn place(path: &Path, said: &Spanned<Said>) -> Origin {
-    Origin::File(path.to_owned(), u64::from(said.referenced.line()), u64::from(said.referenced.column()))
+    Origin::File(path.to_owned(), said.referenced.line(), said.referenced.column())
 }
 
 /// A path as its origin means it: in a file, it counts from the file's directory.

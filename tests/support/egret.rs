@@ -60,8 +60,9 @@ impl House {
         self
     }
 
-    /// Sends a name to an address.
+    /// Sends a name to an address; the last word counts.
     pub fn resolve(mut self, host: &str, to: SocketAddr) -> Self {
+        self.resolve.retain(|(known, _)| known != host);
         self.resolve.push((host.into(), to));
         self
     }
@@ -105,7 +106,7 @@ impl House {
         if !self.resolve.is_empty() {
             text.push_str("  resolve:\n");
             for (host, to) in &self.resolve {
-                text.push_str(&format!("    '{host}': '{to}'\n"));
+                text.extend(["    '", host, "': '", &to.to_string(), "'\n"]);
             }
         }
         text.push_str(&self.settings);
@@ -314,7 +315,7 @@ impl Egret {
     /// The body of an admin page.
     pub fn page(&self, path: &str) -> (u16, String) {
         let mut raw = Raw::connect(self.admin());
-        raw.send(&format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"));
+        raw.send(format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"));
         let answer = raw.answer();
         (answer.status, answer.text())
     }

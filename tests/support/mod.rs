@@ -1,6 +1,13 @@
 //! What whole-program tests are made of: the real binary on ports chosen by the system, real upstreams that
 //! remember what they read, an issuer, and clients that write exactly the bytes they are told to.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests are the clients and the upstreams")]
 
 pub mod egret;
 pub mod live;
@@ -23,6 +30,7 @@ use ::egret::{
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Mints a token for `tenant/agent` with more claims.
+#[expect(clippy::needless_pass_by_value, reason = "`json!` reads well at the call")]
 pub fn token_with(issuer: &DevIssuer, who: &str, user: Option<&str>, extra: serde_json::Value) -> String {
     let (tenant, agent) = who.split_once('/').unwrap_or((who, ""));
     let mint = Mint {

@@ -211,6 +211,32 @@ impl Raw {
         answer
     }
 
+    /// The head of the next answer, or none when the connection ends without one.
+    pub fn try_head(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.head())
+    }
+
+    /// The next answer, or none when the connection ends without one.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.answer())
+    }
+
+    /// Exactly so many bytes, or none when the connection ends before.
+    pub fn try_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.take(length, &mut bytes).then_some(bytes)
+    }
+
     /// Exactly so many bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -43,7 +43,7 @@ fn a_flag_is_before_the_environment_is_before_the_file() {
         (origin("listen.proxy"), origin("listen.gateway")),
         ("command line".into(), "environment EGRET_LISTEN_GATEWAY".into())
     );
-    assert!(origin("listen.admin").ends_with("egret.yaml:1:66"), "{}", origin("listen.admin"));
+    assert!(origin("listen.admin").ends_with("egret.yaml:1:63"), "{}", origin("listen.admin"));
 }
 
 #[test]

@@ -1,0 +1,252 @@
+//! `egret explain`: why a request would be allowed or refused, step by step, without a token.
+
+use std::{fmt, fmt::Write as _};
+
+use serde::Serialize;
+
+use super::{
+    credential,
+    judge::{Judgement, Mode, Question},
+    policy::Policy,
+    promise::Request,
+    source::Mark,
+    tenant::{Integration, Tenant},
+};
+use crate::{
+    context::{AgentId, IntegrationId, Selection, TenantId, UserId},
+    plan::LimitRule,
+    refusal::Reason,
+};
+
+/// Who would ask for what; the words of the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Inquiry<'a> {
+    /// The token's tenant.
+    pub tenant: &'a str,
+    /// The agent.
+    pub agent: &'a str,
+    /// The token's user.
+    pub user: Option<&'a str>,
+    /// `GET`, …, or `CONNECT`.
+    pub method: &'a str,
+    /// A URL; for `CONNECT`, host and port.
+    pub url: &'a str,
+    /// `X-Agent-Integration`.
+    pub integration: Option<&'a str>,
+}
+
+/// The answer and the way to it.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// Whether the request would be sent on.
+    pub allowed: bool,
+    /// Whether the policy enforces its refusals.
+    pub enforced: bool,
+    /// The code of the refusal, also of one that shadow mode only writes down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What the agent would read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The way, from the tenant to the upstream.
+    pub steps: Vec<Step>,
+    /// The smallest change that would allow a refused request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// `tenant`, `integration`, `role`, `line`, `guard`, `limit`, `credential`, `upstream`.
+    pub step: &'static str,
+    /// What was found.
+    pub found: String,
+    /// Where the policy says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Mark>,
+}
+
+/// Explains what the policy decides.
+///
+/// # Errors
+/// When a word of the inquiry is none: a message that says which.
+pub fn explain(policy: &Policy, inquiry: &Inquiry<'_>) -> Result<Explanation, String> {
+    let request = Request::parse(inquiry.method, inquiry.url)?;
+    let bad = |bad: crate::context::BadIdentifier| bad.to_string();
+    let tenant = TenantId::parse(inquiry.tenant).map_err(bad)?;
+    let agent = AgentId::parse(inquiry.agent).map_err(bad)?;
+    let user = inquiry.user.map(UserId::parse).transpose().map_err(bad)?;
+    let integration = inquiry.integration.map(IntegrationId::parse).transpose().map_err(bad)?;
+    let selection = Selection { integration, tier: None };
+    let question = Question {
+        tenant: &tenant,
+        agent: &agent,
+        user: user.as_ref(),
+        ask: request.ask,
+        method: request.method,
+        target: &request.target,
+        selection: &selection,
+    };
+    let judgement = policy.judge(&question, policy.mode());
+    let mut steps = Vec::new();
+    if let Some(found) = policy.tenant_or_disabled(&tenant) {
+        let state = if found.disabled { ", disabled" } else { "" };
+        steps.push(step("tenant", format!("{tenant}{state}"), Some(policy.mark(found.span))));
+    }
+    ground(policy, &judgement, &mut steps);
+    let refused = judgement.permit().err().or(judgement.objection());
+    Ok(Explanation {
+        allowed: judgement.permit().is_ok(),
+        enforced: policy.mode() == Mode::Enforce,
+        code: refused.map(|reason| reason.facts().code),
+        detail: refused.map(Reason::detail),
+        change: refused.map(|reason| change(policy, &question, &judgement, reason)),
+        steps,
+    })
+}
+
+fn step(step: &'static str, found: String, at: Option<Mark>) -> Step {
+    Step { step, found, at }
+}
+
+fn ground(policy: &Policy, judgement: &Judgement<'_>, steps: &mut Vec<Step>) {
+    let Some(integration) = judgement.integration() else { return };
+    let id = &integration.id;
+    let found = format!("{id}, {} to {}", integration.tier.as_str(), integration.service.plan.id);
+    steps.push(step("integration", found, Some(policy.mark(integration.span))));
+    if let Some(grant) = judgement.grant() {
+        steps.push(step("role", grant.role.id.to_string(), Some(policy.mark(grant.span))));
+    }
+    if let Some(line) = judgement.line() {
+        steps.push(step("line", format!("{} ({})", line.route, line.rule), Some(policy.mark(line.span))));
+    }
+    for label in judgement.guards() {
+        let guard = policy.guards().iter().find(|guard| guard.label == **label);
+        let at = guard.map(|guard| policy.mark(guard.span));
+        let shadow = if guard.is_some_and(|guard| guard.shadow) { ", only written down" } else { "" };
+        steps.push(step("guard", format!("{label}{shadow}"), at));
+    }
+    if let Ok(permit) = judgement.permit() {
+        attach(integration, steps);
+        let (scheme, authority) = &permit.upstream;
+        steps.push(step("upstream", format!("{}://{authority}", scheme.as_str()), None));
+    }
+}
+
+fn attach(integration: &Integration, steps: &mut Vec<Step>) {
+    for LimitRule { name, quota, .. } in integration.plan.limits.iter() {
+        let found = format!("{name}: {} in {} s", quota.count, quota.window.as_secs());
+        steps.push(step("limit", found, None));
+    }
+    let found = credential::describe(integration.plan.credential.as_ref());
+    steps.push(step("credential", found, None));
+}
+
+/// The smallest change that would allow what is refused.
+fn change(policy: &Policy, question: &Question<'_>, judgement: &Judgement<'_>, reason: &Reason) -> String {
+    let (tenant, agent) = (question.tenant, question.agent);
+    let integration = judgement.integration().map_or("INTEGRATION", |i| i.id.as_str());
+    let service = judgement.integration().map_or("SERVICE", |i| i.service.plan.id.as_str());
+    let found = policy.tenant_or_disabled(tenant);
+    match reason {
+        Reason::TenantUnknown if found.is_some() => format!("take `disabled` from tenants.{tenant}"),
+        Reason::TenantUnknown => format!("add `{tenant}` to `tenants`"),
+        Reason::AgentUnknown if found.and_then(|t: &Tenant| t.agent(agent)).is_some_and(|a| a.disabled) => {
+            format!("take `disabled` from tenants.{tenant}.agents.{agent}")
+        }
+        Reason::AgentUnknown => {
+            format!("add `{agent}: {{{integration}: ROLE}}` to tenants.{tenant}.agents")
+        }
+        Reason::DestinationNotAllowed { .. } if question.selection.integration.is_some() => {
+            format!("name an integration of {tenant} that covers {}", question.target.authority)
+        }
+        Reason::DestinationNotAllowed { port: true, .. } => {
+            format!("add `{}` to the service's `hosts`", question.target.authority)
+        }
+        Reason::DestinationNotAllowed { host, .. } => {
+            format!("add an integration to tenants.{tenant} whose service has the host `{host}`")
+        }
+        Reason::ActionDenied { needed_role: Some(role), .. } => {
+            format!("write `{integration}: {role}` in tenants.{tenant}.agents.{agent}")
+        }
+        Reason::ActionDenied { .. } => match judgement.guards().last() {
+            Some(guard) => format!("{guard} takes it away from everybody"),
+            None => format!(
+                "add `{} {}` to a role of services.{service}",
+                question.method.as_str(),
+                question.target.path
+            ),
+        },
+        Reason::IntegrationAmbiguous { candidates } => {
+            let names: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
+            format!("choose one with `X-Agent-Integration`: {}", names.join(", "))
+        }
+        Reason::UserMissing => "use a token that names a user".to_owned(),
+        other => other.detail(),
+    }
+}
+
+/// The explanation for a terminal.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match (self.allowed, &self.code) {
+            (true, None) => "allowed".to_owned(),
+            (true, Some(code)) => format!("allowed in shadow, enforcing would refuse it: {code}"),
+            (false, code) => format!("refused: {}", code.unwrap_or_default()),
+        };
+        f.write_str(&verdict)?;
+        if let Some(detail) = &self.detail {
+            write!(f, "\n  {detail}")?;
+        }
+        for step in &self.steps {
+            write!(f, "\n  {:<12}{}", step.step, step.found)?;
+            if let Some(at) = &step.at {
+                write!(f, "  [{at}]")?;
+            }
+        }
+        if let Some(change) = &self.change {
+            f.write_char('\n')?;
+            write!(f, "  to allow it: {change}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A question that is parsed once and asked often: what `explain` asks, for benchmarks and differential tests.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    tenant: TenantId,
+    agent: AgentId,
+    request: Request,
+    selection: Selection,
+}
+
+impl Probe {
+    /// Parses the question.
+    ///
+    /// # Errors
+    /// When a word of it is none.
+    pub fn new(tenant: &str, agent: &str, method: &str, url: &str) -> Result<Self, String> {
+        Ok(Self {
+            tenant: TenantId::parse(tenant).map_err(|bad| bad.to_string())?,
+            agent: AgentId::parse(agent).map_err(|bad| bad.to_string())?,
+            request: Request::parse(method, url)?,
+            selection: Selection::default(),
+        })
+    }
+
+    /// Whether the policy allows it.
+    pub fn allowed(&self, policy: &Policy) -> bool {
+        let question = Question {
+            tenant: &self.tenant,
+            agent: &self.agent,
+            user: None,
+            ask: self.request.ask,
+            method: self.request.method,
+            target: &self.request.target,
+            selection: &self.selection,
+        };
+        policy.judge(&question, policy.mode()).permit().is_ok()
+    }
+}

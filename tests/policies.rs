@@ -1,0 +1,125 @@
+//! Every policy of this repository loads and keeps its promises; every broken one is refused, word for word.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use egret::decide::{Policy, check};
+
+#[expect(clippy::unwrap_used, reason = "a test's helper: the directory is part of the repository")]
+fn below(directory: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yaml")
+}
+
+#[test]
+fn every_policy_of_the_repository_loads() {
+    let policies: Vec<PathBuf> = below("policies").into_iter().filter(|path| is_yaml(path)).collect();
+    assert!(!policies.is_empty());
+    for path in policies {
+        let report = check(&path);
+        if let Some(problems) = report.problems {
+            panic!("{}", problems.render(false));
+        }
+    }
+}
+
+#[test]
+fn the_directory_of_policies_loads_as_one_policy() {
+    let report = check(Path::new("policies"));
+    assert!(report.problems.is_none(), "{:?}", report.problems.map(|p| p.to_string()));
+    assert_eq!((report.counts.files, report.counts.tenants), (2, 3));
+}
+
+#[test]
+fn the_policy_in_the_readme_loads() {
+    let readme = fs::read_to_string("policies/README.md").unwrap();
+    let policy = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    if let Err(problems) = Policy::from_text("README.md", policy) {
+        panic!("{}", problems.render(false));
+    }
+}
+
+/// Each case is a file or a directory in `tests/policies/bad`, and beside it the problems as a terminal shows them.
+/// `EGRET_BLESS=1` writes them anew.
+#[test]
+fn every_mistake_is_refused_with_its_place_and_a_hint() {
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for path in below("tests/policies/bad").into_iter().filter(|path| is_yaml(path) || path.is_dir()) {
+        cases += 1;
+        let problems = match Policy::load(&path) {
+            Err(problems) => problems.render(false) + "\n",
+            Ok(_) => "this policy loads\n".to_owned(),
+        };
+        let golden = path.with_extension("stderr");
+        if std::env::var_os("EGRET_BLESS").is_some() {
+            fs::write(&golden, &problems).unwrap();
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != problems {
+            wrong.push(format!("{}:\n{problems}", path.display()));
+        }
+    }
+    assert!(cases > 20, "{cases}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A secret that stands in a policy by mistake appears in no rendering of its problems.
+#[test]
+fn a_secret_in_a_policy_is_never_repeated() {
+    const SECRET: &str = "sk-live-AAAAbbbbCCCCdddd1234";
+    let policy = |integration: &str| {
+        format!(
+            "version: 1\ntenants:\n  t:\n    integrations:\n      openai: {integration}\n    agents: {{bot: {{openai: caller}}}}\n"
+        )
+    };
+    for integration in [
+        "{credential: {static: {bearer: SECRET}}}",
+        "{credential: {static: {bearer: \"env:SECRET\"}}}",
+        "{credential: {static: {bearer: \"Bearer SECRET\"}}}",
+        "{credential: {static: {beerer: SECRET}}}",
+        "{credential: {static: {bearer: [SECRET]}}}",
+        "{credential: {static: {basic: {user: SECRET, password: SECRET}}}}",
+        "{credential: {static: {basic: SECRET}}}",
+        "{credential: {static: {header: {X-Key: SECRET}}}}",
+        "{credential: {static: {header: {X-Key: {prefix: a, secret: SECRET}}}}}",
+        "{credential: {static: {query: {key: SECRET}}}}",
+        "{credential: {static: SECRET}}",
+        "{credential: SECRET}",
+        "{credential: {bearer: SECRET}}",
+        "{credentail: {static: {bearer: SECRET}}}",
+        "SECRET",
+        "{credential: {static: {bearer: SECRET}}, limit: 0/min}",
+        "{credential: {static: {bearer: SECRET}}, limit: SECRET}",
+        "{credential: {static: {bearer: SECRET}}, disabled: SECRET}",
+        "{credential: {static: {bearer: &a SECRET}}}",
+        "{credential: {static: {bearer: SECRET}}, limit: [}",
+        "{credential: {static: {bearer: 'SECRET}}}",
+        "{credential: {static: {bearer: @SECRET}}}",
+        "{credential: !SECRET {static: {bearer: x}}}",
+        "{credential: {static: {bearer: |\n  SECRET\n}}}",
+        "{tier: SECRET, credential: none}",
+        "{credential: {static: {bearer: !SECRET}}}",
+        "{credential: {static: {basic: {user: x, password: !SECRET }}}, limit: 0/s}",
+    ] {
+        let text = policy(&integration.replace("SECRET", SECRET));
+        let Err(problems) = Policy::from_text("policy.yaml", &text) else {
+            panic!("this loads: {text}");
+        };
+        for shown in [
+            problems.render(false),
+            problems.render(true),
+            problems.to_string(),
+            problems.to_json().to_string(),
+        ] {
+            assert!(!shown.contains("sk-live") && !shown.contains("CCCC"), "{integration}\n{shown}");
+        }
+    }
+}
