@@ -1,5 +1,14 @@
 //! What an operator sees: starting, ending, health, limits of the machine, and the commands beside `serve`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    reason = "a test that cannot go on fails; counters are whole numbers"
+)]
+
 mod support;
 
 use std::{
@@ -72,6 +81,7 @@ fn piped() -> (Live, Receiver<Pen>) {
 
 // --- ending ---------------------------------------------------------------------------------------------------
 
+#[expect(clippy::disallowed_methods, reason = "a client of the proxy")]
 #[test]
 fn draining_finishes_what_runs_and_takes_nothing_new() {
     let (upstream, pens) = piped();
@@ -329,7 +339,6 @@ fn the_metrics_have_the_names_that_dashboards_use() {
     assert_eq!(decided("acme", "good", "allow", ""), 1.0);
     assert_eq!(decided("", "", "deny", "identity_missing"), 1.0);
     assert_eq!(egret.metric("egret_policy_reload_total{result=\"ok\"}"), 1.0);
-    assert!(egret.metric("egret_policy_loaded_timestamp_seconds") > 1e9);
     assert_eq!(egret.metric("egret_connections"), 1.0);
     assert_eq!(egret.metric("egret_audit_dropped_total"), 0.0);
     eventually("the duration", || {
@@ -337,7 +346,9 @@ fn the_metrics_have_the_names_that_dashboards_use() {
     });
     let (_, text) = egret.page("/metrics");
     for name in [
-        "egret_jwks_fetched_timestamp_seconds{issuer=",
+        "egret_policy_info{",
+        "egret_policy_age_seconds ",
+        "egret_jwks_age_seconds{issuer=",
         "egret_build_info{version=\"",
         "egret_leaf_certificates_minted_total",
         "egret_tunnels",
