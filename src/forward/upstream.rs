@@ -37,6 +37,8 @@ use crate::{
 
 /// How long the upstream may take, where a service does not say otherwise. Model APIs think for minutes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+/// An answer of at most this length is not watched for a change of the policy.
+const SMALL: u64 = 256 * 1024;
 /// How long an idle connection is kept for the next request.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Tenants whose TLS sessions are kept.
@@ -292,8 +294,8 @@ impl Upstream {
         answer::sign(&mut head.headers, &correlation, exchange.plan().is_none_or(|plan| plan.service.via));
         let trailers = Trailers { credentialed, keep: exchange.kept_headers().into() };
         let Exchange { entry, grant, needles, manner, .. } = exchange;
-        // A body of known length ends soon; one of unknown length may be open for hours.
-        let lost = body.size_hint().exact().is_none().then(|| stream::lost(grant));
+        // A small body ends soon; a large one, or one of unknown length, may be open for hours.
+        let lost = body.size_hint().exact().is_none_or(|l| l > SMALL).then(|| stream::lost(grant));
         let body = Watched::new(Pooled::new(body, back), self.settings.idle_timeout, trailers, lost);
         let body: StreamBody = match needles {
             None => Box::pin(body),
