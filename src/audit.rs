@@ -14,10 +14,7 @@ pub use entry::{Arrived, Credential, Entry, Granted, LimitState, Upstream};
 pub use event::Event;
 pub use sink::{Durability, SinkKind, Unrecorded, Writer};
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use crate::metrics::Metrics;
 
@@ -29,14 +26,13 @@ pub struct Audit(Arc<Shared>);
 struct Shared {
     writer: Writer,
     metrics: Arc<Metrics>,
-    sequence: AtomicU64,
     nobody: Arc<str>,
 }
 
 impl Audit {
     /// An audit that writes to `writer`.
     pub fn new(writer: Writer, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { writer, metrics, sequence: AtomicU64::new(1), nobody: "".into() }))
+        Self(Arc::new(Shared { writer, metrics, nobody: "".into() }))
     }
 
     /// Opens the entry of one request.
@@ -60,6 +56,6 @@ impl Audit {
     }
 
     fn next(&self) -> u64 {
-        self.0.sequence.fetch_add(1, Ordering::Relaxed)
+        self.0.writer.number()
     }
 }

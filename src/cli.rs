@@ -10,7 +10,7 @@ mod run;
 mod serve;
 mod token;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -185,16 +185,14 @@ pub fn main() -> ExitCode {
     }))
 }
 
-/// A line of data.
-#[expect(clippy::print_stdout, reason = "data goes out here")]
+/// A line of data. Whoever stops reading (`| head`) has seen enough.
 pub(crate) fn data(line: impl std::fmt::Display) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// A line for people.
-#[expect(clippy::print_stderr, reason = "messages go out here")]
+/// A line for people. A closed standard error ends no proxy.
 pub(crate) fn message(line: impl std::fmt::Display) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

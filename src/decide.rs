@@ -16,6 +16,7 @@ mod pattern;
 mod policy;
 mod problem;
 mod promise;
+mod push;
 mod quota;
 mod reader;
 mod reload;

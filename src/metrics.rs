@@ -1,6 +1,10 @@
 //! The counters of `/metrics` (`OpenMetrics`). Agent ids are no labels: a client could grow them without bound.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -30,6 +34,19 @@ struct Issuer {
     issuer: Arc<str>,
 }
 
+/// One label called `revision`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Revision {
+    revision: Arc<str>,
+}
+
+/// When the policy and the keys in use were loaded.
+#[derive(Debug, Default)]
+struct Since {
+    policy: Option<Instant>,
+    jwks: HashMap<Arc<str>, Instant>,
+}
+
 /// One label called `kind`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -43,8 +60,11 @@ pub struct Metrics {
     decisions: Family<Decision, Counter>,
     durations: Histogram,
     reloads: Family<Outcome, Counter>,
-    policy_loaded: Gauge,
-    jwks_fetched: Family<Issuer, Gauge>,
+    policy: Family<Revision, Gauge>,
+    policy_age: Gauge,
+    jwks_age: Family<Issuer, Gauge>,
+    /// When something last happened; the ages are told when somebody asks.
+    since: Mutex<Since>,
     audit_dropped: Counter,
     malformed: Family<Kind, Counter>,
     connections: Gauge,
@@ -62,8 +82,10 @@ impl Default for Metrics {
             decisions: Family::default(),
             durations: Histogram::new(buckets),
             reloads: Family::default(),
-            policy_loaded: Gauge::default(),
-            jwks_fetched: Family::default(),
+            policy: Family::default(),
+            policy_age: Gauge::default(),
+            jwks_age: Family::default(),
+            since: Mutex::default(),
             audit_dropped: Counter::default(),
             malformed: Family::default(),
             connections: Gauge::default(),
@@ -83,15 +105,16 @@ impl Default for Metrics {
             this.durations.clone(),
         );
         registry.register("egret_policy_reload", "Policy loads by result", this.reloads.clone());
+        registry.register("egret_policy_info", "The revision of the policy in force", this.policy.clone());
         registry.register(
-            "egret_policy_loaded_timestamp_seconds",
-            "When the policy in force was loaded",
-            this.policy_loaded.clone(),
+            "egret_policy_age_seconds",
+            "Since the policy in force was loaded",
+            this.policy_age.clone(),
         );
         registry.register(
-            "egret_jwks_fetched_timestamp_seconds",
-            "When an issuer's keys were last fetched",
-            this.jwks_fetched.clone(),
+            "egret_jwks_age_seconds",
+            "Since an issuer's keys were last fetched",
+            this.jwks_age.clone(),
         );
         registry.register(
             "egret_audit_dropped",
@@ -135,17 +158,26 @@ impl Metrics {
         self.durations.observe(duration.as_secs_f64());
     }
 
-    /// A policy was loaded, or was not.
-    pub fn policy_reload(&self, ok: bool) {
-        self.reloads.get_or_create(&Outcome { result: if ok { "ok" } else { "error" } }).inc();
-        if ok {
-            self.policy_loaded.set(now());
-        }
+    /// A policy with this revision is in force.
+    pub fn policy_loaded(&self, revision: &Arc<str>) {
+        self.reloads.get_or_create(&Outcome { result: "ok" }).inc();
+        self.policy.clear();
+        self.policy.get_or_create(&Revision { revision: revision.clone() }).set(1);
+        self.since().policy = Some(Instant::now());
+    }
+
+    /// A policy was not loaded.
+    pub fn policy_rejected(&self) {
+        self.reloads.get_or_create(&Outcome { result: "error" }).inc();
     }
 
     /// An issuer's keys were fetched.
     pub fn jwks_fetched(&self, issuer: &Arc<str>) {
-        self.jwks_fetched.get_or_create(&Issuer { issuer: issuer.clone() }).set(now());
+        self.since().jwks.insert(issuer.clone(), Instant::now());
+    }
+
+    fn since(&self) -> MutexGuard<'_, Since> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A record was lost.
@@ -185,6 +217,13 @@ impl Metrics {
 
     /// The text of `/metrics`.
     pub fn text(&self) -> String {
+        let seconds = |since: &Instant| i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let since = self.since();
+        self.policy_age.set(since.policy.as_ref().map_or(0, seconds));
+        for (issuer, fetched) in &since.jwks {
+            self.jwks_age.get_or_create(&Issuer { issuer: issuer.clone() }).set(seconds(fetched));
+        }
+        drop(since);
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
@@ -208,9 +247,4 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }

@@ -114,6 +114,29 @@ pub struct CredentialSpec {
     pub placements: Vec<Placement>,
 }
 
+impl CredentialSpec {
+    /// Where its secrets are read.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        fn half(half: &Half) -> Option<&SecretRef> {
+            match half {
+                Half::Secret(secret) => Some(secret),
+                Half::Constant(_) => None,
+            }
+        }
+        self.placements
+            .iter()
+            .flat_map(|placement| match placement {
+                Placement::Bearer(secret)
+                | Placement::Header { secret, .. }
+                | Placement::Query { secret, .. }
+                | Placement::Path { secret, .. } => [Some(secret), None],
+                Placement::Basic { user, password } => [half(user), half(password)],
+                Placement::Constant { .. } => [None, None],
+            })
+            .flatten()
+    }
+}
+
 /// One place where a secret goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {

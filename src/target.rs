@@ -255,9 +255,10 @@ impl Path {
             return Err(BadTarget("the path begins with `/`"));
         }
         let canonical = canonical_escapes(raw)?;
+        refuse_encoded_twice(&canonical)?;
         let mut segments = canonical.split('/').skip(1).peekable();
         while let Some(segment) = segments.next() {
-            if segment == "." || segment == ".." {
+            if is_dots(segment) {
                 return Err(BadTarget("the path has dot segments"));
             }
             if segment.is_empty() && segments.peek().is_some() {
@@ -278,6 +279,14 @@ impl Path {
     }
 }
 
+/// Dot segments, also with what some upstreams cut off before they look: final blanks, and everything from an
+/// encoded `?` or `#`.
+fn is_dots(segment: &str) -> bool {
+    let end = segment.find("%3F").into_iter().chain(segment.find("%23")).min().unwrap_or(segment.len());
+    let name = segment.get(..end).unwrap_or(segment);
+    matches!(name.replace("%20", "").as_str(), "." | "..")
+}
+
 fn canonical_escapes(raw: &str) -> Result<String, BadTarget> {
     let mut out = String::with_capacity(raw.len());
     let mut decoded = Vec::with_capacity(raw.len()); // only to see whether the whole is UTF-8
@@ -286,7 +295,7 @@ fn canonical_escapes(raw: &str) -> Result<String, BadTarget> {
         match byte {
             b'%' => {
                 let value = escape(&mut rest)?;
-                refuse_escaped(value, rest.clone())?;
+                refuse_escaped(value)?;
                 decoded.push(value);
                 if value.is_ascii_alphanumeric() || b"-._~".contains(&value) {
                     out.push(char::from(value));
@@ -316,26 +325,33 @@ fn escape(rest: &mut std::str::Bytes<'_>) -> Result<u8, BadTarget> {
     }
 }
 
-/// Refuses escapes that some upstreams decode before they split the path, also when they are encoded twice.
-fn refuse_escaped(value: u8, mut ahead: std::str::Bytes<'_>) -> Result<(), BadTarget> {
+/// Refuses escapes that some upstreams decode before they split the path.
+fn refuse_escaped(value: u8) -> Result<(), BadTarget> {
     match value {
         b'/' => Err(BadTarget("the path has an encoded slash")),
         b'\\' => Err(BadTarget("the path has an encoded backslash")),
         b';' => Err(BadTarget("the path has `;` parameters")),
         0..=0x1f | 0x7f => Err(BadTarget("the path has an encoded control character")),
-        b'%' => {
-            let twice = [ahead.next(), ahead.next()].map(|b| b.map(|b| b.to_ascii_lowercase()));
-            let hidden = matches!(
-                twice,
-                [Some(b'2'), Some(b'e' | b'f' | b'5')]
-                    | [Some(b'5'), Some(b'c')]
-                    | [Some(b'0' | b'1'), Some(_)]
-                    | [Some(b'3'), Some(b'b')]
-            );
-            if hidden { Err(BadTarget("the path is encoded twice")) } else { Ok(()) }
-        }
         _ => Ok(()),
     }
+}
+
+/// Refuses the same escapes encoded once more, and dots. Looks at the canonical spelling: of `%25%32%65` no two
+/// bytes in a row look encoded twice, and yet it is `%252e`.
+fn refuse_encoded_twice(canonical: &str) -> Result<(), BadTarget> {
+    let hidden = canonical.match_indices("%25").any(|(at, escape)| {
+        let ahead = canonical.get(at + escape.len()..).unwrap_or_default();
+        let mut ahead = ahead.bytes().map(|b| b.to_ascii_lowercase());
+        matches!(
+            (ahead.next(), ahead.next()),
+            (Some(b'2'), Some(b'e' | b'f' | b'5'))
+                | (Some(b'5'), Some(b'c'))
+                | (Some(b'0' | b'1'), Some(_))
+                | (Some(b'3'), Some(b'b'))
+                | (Some(b'7'), Some(b'f'))
+        )
+    });
+    if hidden { Err(BadTarget("the path is encoded twice")) } else { Ok(()) }
 }
 
 impl fmt::Display for Path {
@@ -371,9 +387,18 @@ impl Query {
         self.0.split(['&', ';']).filter(|part| !part.is_empty())
     }
 
-    /// The keys, decoded, at most `most` of them, each at most 64 characters.
+    /// The keys, decoded, at most `most` of them, each at most 64 characters. A part without a value may be one
+    /// itself (`?<token>`): it is a key only where it is a short plain word, as in `?acl`.
     pub fn keys(&self, most: usize) -> Vec<String> {
-        self.parts().take(most).map(|part| key_of(part).chars().take(64).collect()).collect()
+        let key = |part: &str| {
+            let key: String = key_of(part).chars().take(64).collect();
+            let has_value =
+                part.split_once('=').is_some_and(|(_, value)| !value.trim_matches('=').is_empty());
+            let plain =
+                key.len() <= 20 && key.bytes().all(|b| b.is_ascii_lowercase() || b"-_[]".contains(&b));
+            if has_value || plain { key } else { "[bare]".to_owned() }
+        };
+        self.parts().take(most).map(key).collect()
     }
 }
 

@@ -331,6 +331,8 @@ impl Entry {
     /// Closes the entry with a refusal.
     pub(crate) fn refuse(mut self, reason: Reason, manner: Manner) -> Refusal {
         let open = &mut *self.0;
+        // Also what was refused before it could say to which step it belongs can be found again.
+        open.correlation_id.get_or_insert_with(CorrelationId::fresh);
         let refused = Refused {
             decision_id: open.decision_id.clone(),
             correlation_id: open.correlation_id.clone(),

@@ -39,9 +39,14 @@ pub enum Event<'a> {
         /// Records lost since the start.
         audit_dropped: u64,
     },
+    /// A sink takes records again.
+    AuditResumed {
+        /// Records that it did not take.
+        dropped: u64,
+    },
     /// Messages that never became a request: the HTTP parser or the TLS handshake refused them.
     Malformed {
-        /// `http`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.
+        /// `http`, `http_too_large`, `http2`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.
         kind: &'a str,
         /// What happened, without anything the client sent.
         reason: &'a str,

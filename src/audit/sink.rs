@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::Event;
 use crate::metrics::Metrics;
 
 /// What happens to a request whose record cannot be written.
@@ -50,12 +51,17 @@ pub enum Unrecorded {
     Late,
 }
 
-/// Lines that may wait for the writer.
+/// Lines that may wait for the writer. Where records are required, decisions stop here and so do requests; what is
+/// written after a decision, or about a refusal, may wait in as much room again.
 const QUEUE: usize = 16_384;
 /// Lines written between two flushes.
 const BATCH: usize = 512;
-/// How often a file is compared with its path.
+/// How often a file is compared with its path, where records are not required.
 const LOOK_AT_PATH: Duration = Duration::from_millis(500);
+/// How often a failed sink is tried while no record comes: readiness may depend on it, and requests on readiness.
+const RETRY: Duration = Duration::from_millis(500);
+/// So much goes into a pipe whole or not at all (`PIPE_BUF` of Linux).
+const PIPE_WHOLE: usize = 4096;
 /// How long a required record may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -72,6 +78,8 @@ pub struct Writer {
     healthy: Arc<AtomicBool>,
     durability: Durability,
     metrics: Arc<Metrics>,
+    /// The number of the next record; the thread writes records of its own.
+    sequence: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -83,7 +91,7 @@ impl Writer {
         let mut sinks = Vec::new();
         for kind in kinds {
             let mut sink = Sink::new(kind);
-            if let Err(error) = sink.ready()
+            if let Err(error) = sink.ready(durability)
                 && durability == Durability::Required
             {
                 return Err(error);
@@ -93,11 +101,13 @@ impl Writer {
         let (sender, jobs) = mpsc::channel::<Job>();
         let waiting = Arc::new(AtomicUsize::new(0));
         let healthy = Arc::new(AtomicBool::new(true));
-        let state = (waiting.clone(), healthy.clone(), metrics.clone());
+        let sequence = Arc::new(AtomicU64::new(1));
+        let sinks = Sinks { all: sinks, durability, healthy: healthy.clone(), sequence: sequence.clone() };
+        let state = (waiting.clone(), metrics.clone());
         thread::Builder::new()
             .name("egret-audit".into())
-            .spawn(move || run(&jobs, &mut sinks, durability, &state.0, &state.1, &state.2))?;
-        Ok(Self { sender, waiting, healthy, durability, metrics })
+            .spawn(move || run(&jobs, sinks, &state.0, &state.1))?;
+        Ok(Self { sender, waiting, healthy, durability, metrics, sequence })
     }
 
     /// Whether the last batch was written.
@@ -105,9 +115,18 @@ impl Writer {
         self.healthy.load(Ordering::Acquire)
     }
 
-    /// Queues a line. In `best_effort` a full queue loses it, and counts it.
+    /// A number for a record.
+    pub(super) fn number(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Queues a line. A full queue loses it, and counts it.
     pub(super) fn write(&self, line: Vec<u8>) {
-        if self.durability == Durability::BestEffort && self.waiting.load(Ordering::Relaxed) >= QUEUE {
+        let room = match self.durability {
+            Durability::BestEffort => QUEUE,
+            Durability::Required => 2 * QUEUE,
+        };
+        if self.waiting.load(Ordering::Relaxed) >= room {
             self.metrics.audit_dropped();
             return;
         }
@@ -148,34 +167,28 @@ impl Writer {
     }
 }
 
-fn run(
-    jobs: &mpsc::Receiver<Job>,
-    sinks: &mut [Sink],
-    durability: Durability,
-    waiting: &AtomicUsize,
-    healthy: &AtomicBool,
-    metrics: &Metrics,
-) {
+fn run(jobs: &mpsc::Receiver<Job>, mut sinks: Sinks, waiting: &AtomicUsize, metrics: &Metrics) {
     let mut batch = Vec::new();
     let mut text = Vec::new();
-    while let Ok(first) = jobs.recv() {
-        batch.push(first);
+    loop {
+        let first = if sinks.healthy() {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(RETRY)
+        };
+        match first {
+            Ok(first) => batch.push(first),
+            Err(RecvTimeoutError::Timeout) => {
+                sinks.retry();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         batch.extend(jobs.try_iter().take(BATCH));
         for job in &batch {
             text.extend_from_slice(&job.line);
         }
-        let mut written = true;
-        for sink in sinks.iter_mut() {
-            if let Err(error) = sink.write(&text, durability) {
-                written = false;
-                if healthy.swap(false, Ordering::AcqRel) {
-                    tracing::error!(sink = %sink.kind.name(), %error, "audit sink failed");
-                }
-            }
-        }
-        if written && !healthy.swap(true, Ordering::AcqRel) {
-            tracing::info!("audit sinks work again");
-        }
+        let written = sinks.write(&text, batch.len() as u64);
         for job in batch.drain(..) {
             if !written {
                 metrics.audit_dropped();
@@ -187,6 +200,42 @@ fn run(
         }
         text.clear();
         text.shrink_to(1 << 20);
+    }
+}
+
+/// All sinks, and whether they work.
+struct Sinks {
+    all: Vec<Sink>,
+    durability: Durability,
+    healthy: Arc<AtomicBool>,
+    sequence: Arc<AtomicU64>,
+}
+
+impl Sinks {
+    fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Acquire)
+    }
+
+    /// Writes `records` lines to every sink; says whether all of them took all.
+    fn write(&mut self, text: &[u8], records: u64) -> bool {
+        let mut written = true;
+        for sink in &mut self.all {
+            if let Err(error) = sink.write(text, records, self.durability, &self.sequence) {
+                written = false;
+                if self.healthy.swap(false, Ordering::AcqRel) {
+                    tracing::error!(sink = %sink.kind.name(), %error, "audit sink failed");
+                }
+            }
+        }
+        if written && !self.healthy.swap(true, Ordering::AcqRel) {
+            tracing::info!("audit sinks work again");
+        }
+        written
+    }
+
+    /// Tells the sinks that failed what they missed; if all take it, all is well again.
+    fn retry(&mut self) {
+        self.write(&[], 0);
     }
 }
 
@@ -204,48 +253,78 @@ struct Sink {
     kind: SinkKind,
     file: Option<File>,
     looked: Instant,
+    /// Records that it did not take since it last took one. It is told so first.
+    missed: u64,
 }
 
 impl Sink {
     fn new(kind: &SinkKind) -> Self {
-        Self { kind: kind.clone(), file: None, looked: Instant::now() }
+        Self { kind: kind.clone(), file: None, looked: Instant::now(), missed: 0 }
     }
 
-    fn write(&mut self, text: &[u8], durability: Durability) -> io::Result<()> {
+    fn write(
+        &mut self,
+        text: &[u8],
+        records: u64,
+        durability: Durability,
+        sequence: &AtomicU64,
+    ) -> io::Result<()> {
+        let result = match self.missed {
+            0 => self.put(text, durability),
+            dropped => {
+                let number = sequence.fetch_add(1, Ordering::Relaxed);
+                let mut all = Event::AuditResumed { dropped }.line(number);
+                all.extend_from_slice(text);
+                self.put(&all, durability)
+            }
+        };
+        match result {
+            Ok(()) => self.missed = 0,
+            Err(_) => self.missed += records,
+        }
+        result
+    }
+
+    fn put(&mut self, text: &[u8], durability: Durability) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
         let SinkKind::File(_) = &self.kind else {
             let mut out = io::stdout().lock();
             out.write_all(text)?;
             return out.flush();
         };
-        let result = self.write_file(text, durability);
+        let result = self.put_into_file(text, durability);
         if result.is_err() {
             self.file = None;
         }
         result
     }
 
-    fn write_file(&mut self, text: &[u8], durability: Durability) -> io::Result<()> {
-        self.ready()?;
+    fn put_into_file(&mut self, text: &[u8], durability: Durability) -> io::Result<()> {
+        self.ready(durability)?;
         let Some(file) = &mut self.file else { return Err(io::Error::other("the sink is closed")) };
-        let before = file.metadata().map(|m| (m.is_file(), m.len()))?;
+        let before = file.metadata()?;
+        if !before.is_file() {
+            return lines(text, PIPE_WHOLE).try_for_each(|piece| file.write_all(piece));
+        }
         if let Err(error) = file.write_all(text) {
             // A half line would spoil the next one.
-            if before.0 {
-                let _ = file.set_len(before.1);
-            }
+            let _ = file.set_len(before.len());
             return Err(error);
         }
-        if durability == Durability::Required && before.0 {
+        if durability == Durability::Required {
             file.sync_data()?;
         }
         Ok(())
     }
 
     /// Opens the file, again when its path names another one by now.
-    fn ready(&mut self) -> io::Result<()> {
+    fn ready(&mut self, durability: Durability) -> io::Result<()> {
         let SinkKind::File(path) = &self.kind else { return Ok(()) };
+        // A required record must not go into a file that nobody can find any more.
         if let Some(file) = &self.file
-            && self.looked.elapsed() >= LOOK_AT_PATH
+            && (durability == Durability::Required || self.looked.elapsed() >= LOOK_AT_PATH)
         {
             self.looked = Instant::now();
             if !same_file(file, path) {
@@ -278,5 +357,41 @@ fn same_file(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
         _ => false,
+    }
+}
+
+/// Whole lines together, as many as fit into `most` bytes; a longer line alone.
+fn lines(mut text: &[u8], most: usize) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let end_of_line = |text: &[u8]| text.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let fitting = text.get(..most.min(text.len())).unwrap_or_default();
+        let end = fitting
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map(|at| at + 1)
+            .or_else(|| end_of_line(text))
+            .unwrap_or(text.len());
+        let (piece, rest) = text.split_at(end);
+        text = rest;
+        Some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_go_into_a_pipe_whole() {
+        let cut = |text: &str, most| -> Vec<String> {
+            lines(text.as_bytes(), most).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+        };
+        assert_eq!(cut("aa\nbb\ncc\n", 6), ["aa\nbb\n", "cc\n"]);
+        assert_eq!(cut("aa\nbb\ncc\n", 5), ["aa\n", "bb\n", "cc\n"]);
+        assert_eq!(cut("a long line\nb\n", 4), ["a long line\n", "b\n"]);
+        assert_eq!(cut("", 4), [""; 0]);
     }
 }

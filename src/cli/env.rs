@@ -35,6 +35,11 @@ const BUNDLE: [&str; 10] = [
 /// Variables that add to a program's roots: they get the certificate alone.
 const ADDED: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
 
+/// Keys without which clients refuse to start, although egret takes away whatever they send.
+const PLACEHELD: [&str; 3] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GH_TOKEN"];
+/// What stands where a secret is expected.
+pub(super) const PLACEHOLDER: &str = "egret-placeholder";
+
 #[derive(Debug, Args)]
 pub(super) struct EnvArgs {
     #[command(flatten)]
@@ -141,6 +146,9 @@ pub(super) fn variables(
     for name in ADDED {
         all.push((name.to_owned(), trust.certificate.display().to_string()));
     }
+    for name in PLACEHELD {
+        all.push((name.to_owned(), PLACEHOLDER.to_owned()));
+    }
     all
 }
 
@@ -159,6 +167,15 @@ fn written(shell: Shell, name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_that_insist_on_a_key_find_one() {
+        let trust = TrustFiles { certificate: "ca.pem".into(), bundle: "bundle.pem".into() };
+        let all = variables(([127, 0, 0, 1], 8080).into(), Some(("bot", "jwt")), &trust);
+        let value = |name: &str| all.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("OPENAI_API_KEY"), Some(PLACEHOLDER));
+        assert_eq!(value("https_proxy"), Some("http://bot:jwt@127.0.0.1:8080"));
+    }
 
     #[test]
     fn each_shell_reads_back_what_was_meant() {

@@ -23,6 +23,7 @@ use crate::{
     listen::{self, Ambient, Form, ListenerSettings, TokenSource, UnverifiedToken},
     secret::{Secret, hex},
     serve::{DEVELOPMENT_AUDIENCE, Parts, Running, StartError, open_audit},
+    settings::SecretSource,
     telemetry,
     tls::Trust,
 };
@@ -103,6 +104,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
             form: Form::Proxy,
             ambient: Some(Ambient::Session { secret, source }),
             connections: settings.max_connections,
+            header_timeout: settings.header_timeout,
         };
         let parts = Parts {
             policy: policy.clone(),
@@ -118,7 +120,14 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
         let Some(address) = running.addresses.others.first().copied() else {
             return Err(StartError::Unavailable("the private listener did not open".into()));
         };
-        let variables = env::variables(address, Some((args.who.agent.as_str(), &password)), &trust_files);
+        let mut variables = env::variables(address, Some((args.who.agent.as_str(), &password)), &trust_files);
+        // The command inherits this process's environment, and that may hold the very secrets it must not have.
+        let mut hidden: Vec<String> =
+            policy.current().secret_variables().into_iter().map(str::to_owned).collect();
+        if let Some(SecretSource::Env(name)) = &settings.upstream.proxy_credentials {
+            hidden.push(name.clone());
+        }
+        variables.extend(hidden.into_iter().map(|name| (name, env::PLACEHOLDER.to_owned())));
         let code = supervise(&args.command, variables).await;
         running.stop().await;
         Ok(code)

@@ -48,7 +48,7 @@ pub(super) fn load_policy(
     metrics: &Metrics,
 ) -> Result<Policies, StartError> {
     let policy = Policies::load(&settings.policy).map_err(|problems| {
-        metrics.policy_reload(false);
+        metrics.policy_rejected();
         StartError::Configuration(problems.render(false))
     })?;
     policy.announce(audit, metrics);

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::{
+    guard::Guard,
     policy::Policy,
+    push,
     role::RoleLine,
     service::Service,
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
@@ -250,7 +252,13 @@ fn weigh_role<'p>(
     grounds: &mut Grounds<'p>,
 ) -> Result<(), Reason> {
     grounds.line = match question.ask {
-        Ask::Request => grant.role.find(question.method, &question.target.path),
+        Ask::Request => {
+            let line = grant.role.find(question.method, &question.target.path);
+            match push::announced(question.target) {
+                Some(push) => line.and(grant.role.find(Method::Post, &push)),
+                None => line,
+            }
+        }
         Ask::Tunnel => grant.role.connect.as_ref(),
     };
     // A tunnel that egret opens shows its requests later, and each of them is judged.
@@ -271,7 +279,12 @@ fn weigh_guards<'p>(
     if question.ask == Ask::Tunnel {
         return Ok(());
     }
-    for guard in service.guards.iter().filter(|g| g.covers(question.method, &question.target.path)) {
+    let push = push::announced(question.target);
+    let covers = |guard: &Guard| {
+        guard.covers(question.method, &question.target.path)
+            || push.as_ref().is_some_and(|push| guard.covers(Method::Post, push))
+    };
+    for guard in service.guards.iter().filter(|guard| covers(guard)) {
         grounds.guards.push(&guard.label);
         let reason = Reason::ActionDenied {
             detail: guard.deny.to_string(),
@@ -305,8 +318,11 @@ fn weigh_tier(question: &Question<'_>, integration: &Integration) -> Result<Tier
 /// The refusal of what a role does not cover, with the role that would.
 fn beyond_role(question: &Question<'_>, integration: &Integration, grant: Option<&Grant>) -> Reason {
     let service = &integration.service;
+    let push = push::announced(question.target);
+    let (method, path) =
+        push.as_ref().map_or((question.method, &question.target.path), |push| (Method::Post, push));
     let needed = match question.ask {
-        Ask::Request => service.smallest_role(question.method, &question.target.path),
+        Ask::Request => service.smallest_role(method, path),
         Ask::Tunnel => service.roles.iter().find(|role| role.connect.is_some()),
     };
     let has = match grant {
@@ -316,8 +332,8 @@ fn beyond_role(question: &Question<'_>, integration: &Integration, grant: Option
     let action = match question.ask {
         Ask::Request if question.method == Method::Other => "this method".to_owned(),
         Ask::Request => {
-            let path: String = question.target.path.as_str().chars().take(200).collect();
-            format!("{} {path}", question.method.as_str())
+            let path: String = path.as_str().chars().take(200).collect();
+            format!("{} {path}", method.as_str())
         }
         Ask::Tunnel => "a tunnel".to_owned(),
     };

@@ -1,7 +1,7 @@
 //! A policy in force: compiled once from its files, then only read.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -17,7 +17,10 @@ use super::{
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
-use crate::context::TenantId;
+use crate::{
+    context::TenantId,
+    plan::{CredentialSpec, SecretRef},
+};
 
 const KEYS: [&str; 8] =
     ["version", "mode", "revision", "services", "guards", "approvals", "tenants", "tests"];
@@ -82,6 +85,19 @@ impl Policy {
     /// A tenant, also one that is switched off.
     pub(super) fn tenant_or_disabled(&self, id: &TenantId) -> Option<&Tenant> {
         self.tenants.get(id)
+    }
+
+    /// The variables of egret's own environment that hold secrets. Nothing that egret starts may inherit them.
+    pub fn secret_variables(&self) -> BTreeSet<&str> {
+        let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
+        let secrets =
+            integrations.filter_map(|i| i.plan.credential.as_ref()).flat_map(CredentialSpec::secrets);
+        secrets
+            .filter_map(|secret| match secret {
+                SecretRef::Env(name) => Some(name.as_str()),
+                SecretRef::File(_) => None,
+            })
+            .collect()
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {

@@ -141,7 +141,7 @@ fn accept(live: &Live, policy: Policy, audit: &Audit, metrics: &Metrics) {
 }
 
 fn announce(policy: &Policy, audit: &Audit, metrics: &Metrics) {
-    metrics.policy_reload(true);
+    metrics.policy_loaded(policy.revision());
     audit.event(&Event::PolicyLoaded { revision: policy.revision(), hash: policy.hash() });
     tracing::info!(revision = %policy.revision(), hash = %policy.hash(), "policy loaded");
 }
@@ -150,7 +150,7 @@ fn reject(last_error: &ArcSwapOption<String>, problems: &Problems, audit: &Audit
     for problem in problems.iter() {
         tracing::error!(%problem, "policy rejected, the last good one stays");
     }
-    metrics.policy_reload(false);
+    metrics.policy_rejected();
     audit.event(&Event::PolicyRejected { problems: problems.count() });
     let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
     last_error.store(Some(Arc::new(format!("{} problem(s), the first: {first}", problems.count()))));

@@ -568,3 +568,75 @@ mod broken {
         }
     }
 }
+
+#[test]
+fn a_push_is_judged_when_it_is_announced() {
+    let text = r#"
+version: 1
+guards:
+  - {match: "github-git POST /acme/sealed/git-receive-pack", deny: sealed means sealed}
+tenants:
+  t:
+    integrations: {github-git: {credential: none}}
+    agents: {reads: {github-git: reader}, writes: {github-git: writer}}
+"#;
+    let policy = policy(text);
+    let fetch = "GET https://github.com/acme/app/info/refs?service=git-upload-pack";
+    let push = "GET https://github.com/acme/app/info/refs?service=git-receive-pack";
+    let allowed = "github-git https://github.com:443";
+    check(
+        &policy,
+        &[
+            ("t/reads", fetch, allowed),
+            ("t/reads", push, "action_denied"),
+            (
+                "t/reads",
+                "GET https://github.com/acme/app/info/refs?service=git%2Dreceive-pack",
+                "action_denied",
+            ),
+            (
+                "t/reads",
+                "GET https://github.com/acme/app/info/refs?s%65rvice=git-receive-pack",
+                "action_denied",
+            ),
+            ("t/reads", &format!("{fetch}&service=git-receive-pack"), "action_denied"),
+            ("t/reads", &format!("{push}&service=git-upload-pack"), "action_denied"),
+            ("t/writes", push, allowed),
+            ("t/writes", "GET https://github.com/acme/sealed/info/refs?service=git-upload-pack", allowed),
+            (
+                "t/writes",
+                "GET https://github.com/acme/sealed/info/refs?service=git-receive-pack",
+                "action_denied",
+            ),
+        ],
+    );
+    match reason(&policy, "t/reads", push) {
+        Reason::ActionDenied { detail, needed_role, .. } => {
+            assert!(detail.ends_with("POST /acme/app/git-receive-pack needs writer"), "{detail}");
+            assert_eq!(needed_role.as_deref(), Some("writer"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_policy_names_the_variables_that_hold_its_secrets() {
+    let text = r#"
+version: 1
+tenants:
+  on:
+    integrations:
+      openai: {credential: {static: {bearer: "env:ONE", headers: {OpenAI-Organization: org}}}}
+      github: {credential: {static: {basic: {user: "env:TWO", password: "env:THREE"}}}}
+      slack: {credential: {static: {header: {X-Token: "env:FOUR"}, query: {token: "env:FIVE"}}}}
+      stripe: {credential: {static: {bearer: "file:six"}}}
+    agents: {a: {openai: caller}}
+  off:
+    disabled: true
+    integrations: {openai: {disabled: true, credential: {static: {bearer: "env:SEVEN"}}}}
+    agents: {a: {openai: caller}}
+"#;
+    let policy = policy(text);
+    let names: Vec<&str> = policy.secret_variables().into_iter().collect();
+    assert_eq!(names, ["FIVE", "FOUR", "ONE", "SEVEN", "THREE", "TWO"]);
+}

@@ -50,6 +50,22 @@ const CREDENTIALED: [HeaderName; 6] = [
     HeaderName::from_static("x-subject-token"),
 ];
 
+/// Leaves one length where the upstream announced two (RFC 9112 §6.3): chunks win.
+///
+/// # Errors
+/// When the body is coded for the transfer beyond chunks: nobody could look into it.
+pub(super) fn one_length(headers: &mut HeaderMap) -> Result<(), &'static str> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            headers.remove(header::CONTENT_LENGTH);
+            Ok(())
+        }
+        _ => Err("its transfer coding cannot be read"),
+    }
+}
+
 /// Takes away from an answer's headers or trailers what does not belong to the client.
 pub(super) fn clean(headers: &mut HeaderMap, credentialed: bool, keep: &[HeaderName]) {
     let named: Vec<HeaderName> = headers

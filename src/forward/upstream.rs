@@ -280,6 +280,9 @@ impl Upstream {
             }
             _ => {}
         }
+        if let Err(what) = answer::one_length(response.headers_mut()) {
+            return Err(exchange.refuse(Reason::UpstreamUnscrubbable { what }));
+        }
         answer::clean(response.headers_mut(), credentialed, exchange.kept_headers());
         let (mut head, body) = response.into_parts();
         head.extensions.clear();

@@ -43,7 +43,8 @@ pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Re
         put(&mut headers, "connection", "close");
     }
     let (status, body) = match manner.dialect {
-        Dialect::Grpc => {
+        // To `CONNECT`, a 200 would say that the tunnel is open.
+        Dialect::Grpc if manner.door != Door::Connect => {
             put(&mut headers, "content-type", "application/grpc");
             put(&mut headers, "grpc-status", grpc_status(status));
             put(
@@ -57,7 +58,7 @@ pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Re
             put(&mut headers, "content-type", "text/plain; charset=utf-8");
             (status, format!("Denied by egret: {} ({})\n", reason.detail(), facts.code))
         }
-        Dialect::Json => {
+        Dialect::Json | Dialect::Grpc => {
             put(&mut headers, "content-type", "application/problem+json");
             (status, problem(reason, status, refused))
         }
@@ -239,6 +240,13 @@ mod tests {
             (answer.status().as_u16(), &answer.headers()["grpc-status"]),
             (200, &HeaderValue::from_static("7"))
         );
+    }
+
+    #[test]
+    fn a_refused_connect_is_never_a_200() {
+        let manner = Manner { door: Door::Connect, dialect: Dialect::Grpc };
+        let answer = response(&Reason::TenantUnknown, manner, &Refused::default());
+        assert_eq!(answer.status(), 403);
     }
 
     #[test]

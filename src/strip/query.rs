@@ -22,13 +22,16 @@ const AUTHENTICATION: &[&str] = &[
     "sig", "signature", "awsaccesskeyid", "googleaccessid", "key_pair_id", // URLs signed by their owner
 ];
 
+/// Keys with which frameworks act on another method than the policy saw.
+const OVERRIDE: [&str; 3] = ["_method", "x_http_method_override", "x_http_method"];
+
 /// Families of them: AWS and Google Signature Version 4 in a URL.
 const SIGNED: [&str; 2] = ["x_amz_", "x_goog_"];
 
 /// Of those families, what is no part of a signature.
 const UNSIGNED: [&str; 2] = ["x_amz_meta_", "x_goog_meta_"];
 
-/// The query without the keys that authenticate; nothing when nothing remains. Adds `query:<key>` to `stripped`.
+/// The query without the keys that authenticate or override; nothing when nothing remains. Adds `query:<key>` to `stripped`.
 pub(super) fn strip(query: Query, plan: Option<&Plan>, stripped: &mut Vec<String>) -> Option<Query> {
     let text = query.as_str();
     if !parts(text).any(|(_, part)| judge(part, plan).is_some()) {
@@ -82,7 +85,8 @@ fn judge(part: &str, plan: Option<&Plan>) -> Option<String> {
     let slot = plan.and_then(|plan| plan.credential.as_ref()).is_some_and(|credential| {
         credential.placements.iter().any(|p| matches!(p, Placement::Query { name, .. } if same(name)))
     });
-    if slot || plan.is_some_and(|plan| plan.service.strip.query.iter().any(same)) {
+    let overrides = OVERRIDE.contains(&&key[..]);
+    if slot || overrides || plan.is_some_and(|plan| plan.service.strip.query.iter().any(same)) {
         return Some(key);
     }
     let kept = || plan.is_some_and(|plan| plan.service.keep.query.iter().any(same));
@@ -93,9 +97,10 @@ fn judge(part: &str, plan: Option<&Plan>) -> Option<String> {
 }
 
 /// A decoded key as the most lenient upstream reads it: PHP ignores spaces in front, reads `.`, ` ` and `[` in a
-/// name as `_`, and takes `key[]` for `key`; others do not tell cases or hyphens apart.
+/// name as `_`, takes `key[]` for `key`, and ends a name at NUL; others do not tell cases or hyphens apart.
 fn normal(key: &str) -> String {
-    let key = key.trim().trim_matches('\0');
+    let key = key.trim_start_matches(|c: char| c.is_whitespace() || c == '\0');
+    let key = key.split('\0').next().unwrap_or(key).trim_end();
     let name = match key.find('[') {
         Some(bracket) if bracket > 0 => key.get(..bracket).unwrap_or(key),
         _ => key,

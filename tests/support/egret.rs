@@ -22,6 +22,8 @@ pub struct House {
     pub dir: TempDir,
     pub issuer: DevIssuer,
     pub settings: String,
+    keys: String,
+    descriptors: Option<u32>,
     resolve: Vec<(String, SocketAddr)>,
     env: HashMap<String, String>,
 }
@@ -37,7 +39,15 @@ impl House {
         fs::write(dir.path().join("policies/policy.yaml"), policy).unwrap();
         fs::write(dir.path().join("jwks.json"), issuer.jwks()).unwrap();
         fs::write(dir.path().join("upstream-ca.pem"), Upstream::authority().pem()).unwrap();
-        Self { dir, issuer, settings: String::new(), resolve: Vec::new(), env: HashMap::new() }
+        Self {
+            dir,
+            issuer,
+            settings: String::new(),
+            keys: "file: jwks.json".into(),
+            descriptors: None,
+            resolve: Vec::new(),
+            env: HashMap::new(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -50,8 +60,9 @@ impl House {
         self
     }
 
-    /// Sends a name to an address.
+    /// Sends a name to an address; the last word counts.
     pub fn resolve(mut self, host: &str, to: SocketAddr) -> Self {
+        self.resolve.retain(|(known, _)| known != host);
         self.resolve.push((host.into(), to));
         self
     }
@@ -68,13 +79,30 @@ impl House {
         self
     }
 
-    fn write_settings(&self) {
-        let mut text = format!(
-            "listen: {{proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'}}\n\
-             identity:\n  issuers:\n    - issuer: {}\n      jwks: {{file: jwks.json}}\n      audience: egret\n\
-             upstream:\n  extra_ca: [upstream-ca.pem]\n",
-            DevIssuer::NAME
-        );
+    /// Where the issuer's keys are: `file: …` or `url: …`; no issuer at all when empty.
+    pub fn keys(mut self, source: &str) -> Self {
+        self.keys = source.into();
+        self
+    }
+
+    /// How many descriptors egret may have open.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
+    /// Writes `egret.yaml`; `start` does it by itself.
+    pub fn write_settings(&self) {
+        let mut text =
+            "listen: {proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'}\n".to_owned();
+        if !self.keys.is_empty() {
+            text.push_str(&format!(
+                "identity:\n  issuers:\n    - issuer: {}\n      jwks: {{{}}}\n      audience: egret\n",
+                DevIssuer::NAME,
+                self.keys
+            ));
+        }
+        text.push_str("upstream:\n  extra_ca: [upstream-ca.pem]\n");
         if !self.resolve.is_empty() {
             text.push_str("  resolve:\n");
             for (host, to) in &self.resolve {
@@ -118,7 +146,14 @@ impl House {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+        let mut command = match self.descriptors {
+            None => Command::new(BINARY),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), BINARY]);
+                shell
+            }
+        };
         command.args(["serve", "--config"]).arg(self.path("egret.yaml")).current_dir(self.dir.path());
         command
             .env_clear()
@@ -129,6 +164,9 @@ impl House {
         command
     }
 }
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_egret");
 
 /// A running egret. Killed when dropped.
 pub struct Egret {
@@ -229,6 +267,26 @@ impl Egret {
     pub fn signal(&self, name: &str) {
         let killed = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
         assert!(killed.success());
+    }
+
+    /// Ends it as the kernel would, without a word.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// A figure of `/proc/<pid>/status`, in KiB.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// A sample of `/metrics`: the value of the line that begins with `name`, labels included; zero without one.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.page("/metrics");
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
     /// Waits for its end.

@@ -10,10 +10,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests are the clients and the upstreams")]
 
 pub mod egret;
+pub mod live;
 pub mod raw;
 pub mod upstream;
 
 pub use egret::{Egret, House};
+pub use live::Live;
 pub use raw::{Answer, Raw};
 pub use upstream::{Seen, Upstream};
 

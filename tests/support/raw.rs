@@ -129,6 +129,19 @@ impl Raw {
         }
     }
 
+    /// Reads until `part` has come and forgets it; none when the connection ends before.
+    pub fn until_or_end(&mut self, part: &str) -> Option<()> {
+        loop {
+            if let Some(at) = self.buffer.windows(part.len()).position(|w| w == part.as_bytes()) {
+                self.buffer.drain(..at + part.len());
+                return Some(());
+            }
+            if self.more() == 0 {
+                return None;
+            }
+        }
+    }
+
     /// The head of the next answer.
     pub fn head(&mut self) -> Answer {
         let head = loop {
@@ -196,6 +209,74 @@ impl Raw {
         };
         answer.complete = self.take(length, &mut answer.body);
         answer
+    }
+
+    /// The head of the next answer, or none when the connection ends without one.
+    pub fn try_head(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.head())
+    }
+
+    /// The next answer, or none when the connection ends without one.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        while self.buffer.is_empty() {
+            if self.more() == 0 {
+                return None;
+            }
+        }
+        Some(self.answer())
+    }
+
+    /// Exactly so many bytes, or none when the connection ends before.
+    pub fn try_exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.take(length, &mut bytes).then_some(bytes)
+    }
+
+    /// Exactly so many bytes.
+    pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(self.take(length, &mut bytes), "the connection ended after {bytes:02x?}");
+        bytes
+    }
+
+    /// Reads `length` bytes and forgets them; gives how many came.
+    pub fn skim(&mut self, length: u64) -> u64 {
+        let mut left = length - (self.buffer.len() as u64).min(length);
+        let kept = usize::try_from(length - left).unwrap();
+        self.buffer.drain(..kept);
+        let mut chunk = vec![0; 256 * 1024];
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(&mut chunk[..most]),
+                Stream::Tls(stream) => stream.read(&mut chunk[..most]),
+            };
+            match read {
+                Ok(0) | Err(_) => break,
+                Ok(read) => left -= read as u64,
+            }
+        }
+        length - left
+    }
+
+    /// Sends until nothing more is taken for `patience`, or `most` bytes are sent; gives how many were.
+    pub fn press(&mut self, most: u64, patience: std::time::Duration) -> u64 {
+        let Stream::Plain(stream) = &mut self.stream else { panic!("in the clear only") };
+        stream.set_write_timeout(Some(patience)).unwrap();
+        let piece = vec![0; 64 * 1024];
+        let mut sent = 0;
+        while sent < most {
+            match stream.write(&piece) {
+                Ok(written) => sent += written as u64,
+                Err(_) => break,
+            }
+        }
+        sent
     }
 
     fn line(&mut self) -> Option<String> {
