@@ -2,6 +2,7 @@
 
 mod ambient;
 mod leaves;
+mod prefixed;
 mod presented;
 mod received;
 mod server;

@@ -152,14 +152,16 @@ impl Running {
         });
         let mut addresses = Addresses::default();
         let mut open = Vec::new();
-        let connections = settings.max_connections;
+        let (connections, header_timeout) = (settings.max_connections, settings.header_timeout);
         for (address, form, bound) in [
             (settings.proxy, Form::Proxy, &mut addresses.proxy),
             (settings.gateway, Form::Gateway, &mut addresses.gateway),
         ] {
             let Some(address) = address else { continue };
-            let listener =
-                Listener::new(bind(address).await?, ListenerSettings { form, ambient: None, connections });
+            let listener = Listener::new(
+                bind(address).await?,
+                ListenerSettings { form, ambient: None, connections, header_timeout },
+            );
             *bound = Some(local(&listener)?);
             open.push(listener);
         }
@@ -167,7 +169,7 @@ impl Running {
             let ambient = Ambient::Open(TokenSource::File(TokenFile::new(file.clone())));
             let listener = Listener::new(
                 bind(*address).await?,
-                ListenerSettings { form: Form::Proxy, ambient: Some(ambient), connections },
+                ListenerSettings { form: Form::Proxy, ambient: Some(ambient), connections, header_timeout },
             );
             addresses.others.push(local(&listener)?);
             open.push(listener);

@@ -41,6 +41,8 @@ pub struct Settings {
     pub ambient: Vec<(SocketAddr, PathBuf)>,
     /// Connections at the same time, for each listener.
     pub max_connections: usize,
+    /// How long a client may take to send a head, and how long it may rest between requests.
+    pub header_timeout: Duration,
     /// Whose tokens are accepted.
     pub issuers: Vec<IssuerConfig>,
     /// The directory of the development issuer, when it is on.

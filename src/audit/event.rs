@@ -46,7 +46,7 @@ pub enum Event<'a> {
     },
     /// Messages that never became a request: the HTTP parser or the TLS handshake refused them.
     Malformed {
-        /// `http`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.
+        /// `http`, `http_too_large`, `http2`, `tls`, `sni_mismatch`, `tunnel_protocol`, `client_tls_rejected`.
         kind: &'a str,
         /// What happened, without anything the client sent.
         reason: &'a str,

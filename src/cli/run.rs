@@ -104,6 +104,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
             form: Form::Proxy,
             ambient: Some(Ambient::Session { secret, source }),
             connections: settings.max_connections,
+            header_timeout: settings.header_timeout,
         };
         let parts = Parts {
             policy: policy.clone(),

@@ -1,7 +1,8 @@
 //! Listeners and connections.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use http::{Method, Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -9,26 +10,26 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Ambient, Arrival, Opened, Place, tunnel::Tunnel};
+use super::{Ambient, Arrival, Opened, Place, prefixed::Prefixed, tunnel::Tunnel};
 use crate::{
-    audit::{Audit, Event},
+    audit::{Audit, Event, chain},
     message::AuditedBody,
     metrics::Metrics,
 };
 
-/// How long a head may take, and how long a connection may rest between requests.
-const HEAD_TIME: Duration = Duration::from_secs(60);
 /// Largest head, in bytes: a JWT of 8 KiB and a full set of headers fit.
 const HEAD_SIZE: usize = 64 * 1024;
 /// Most header lines of a request.
 const HEADERS: usize = 128;
+/// How HTTP/2 begins (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams of one HTTP/2 connection at the same time.
 const STREAMS: u32 = 256;
 /// First and longest pause after a failed accept.
@@ -73,6 +74,8 @@ pub struct ListenerSettings {
     pub ambient: Option<Ambient>,
     /// Connections at the same time.
     pub connections: usize,
+    /// How long a client may take to begin and to send a head, and how long it may rest between requests.
+    pub header_timeout: Duration,
 }
 
 /// A listener that is bound and not yet accepting.
@@ -81,13 +84,15 @@ pub struct Listener {
     form: Form,
     ambient: Option<Arc<Ambient>>,
     free: Arc<Semaphore>,
+    header_timeout: Duration,
 }
 
 impl Listener {
     /// Takes a bound socket over.
     pub fn new(socket: TcpListener, settings: ListenerSettings) -> Self {
         let free = Arc::new(Semaphore::new(settings.connections));
-        Self { socket, form: settings.form, ambient: settings.ambient.map(Arc::new), free }
+        let ListenerSettings { form, ambient, header_timeout, .. } = settings;
+        Self { socket, form, ambient: ambient.map(Arc::new), free, header_timeout }
     }
 
     /// Where it listens.
@@ -123,8 +128,8 @@ impl Listener {
                 }
             };
             pause = BACK_OFF.0;
-            let place =
-                Arc::new(Place { form: self.form, peer, ambient: self.ambient.clone(), tunnel: None });
+            let (ambient, header_timeout) = (self.ambient.clone(), self.header_timeout);
+            let place = Arc::new(Place { form: self.form, peer, ambient, header_timeout, tunnel: None });
             let (rooms, audit, metrics, life) = (rooms.clone(), audit.clone(), metrics.clone(), life.clone());
             life.tasks.clone().spawn(async move {
                 let _open = (metrics.connection(), free);
@@ -152,7 +157,7 @@ async fn accepted_connection<R: Rooms>(
 /// which protocol was negotiated, if any was.
 pub(super) async fn serve_connection<R, T>(
     rooms: Arc<R>,
-    io: T,
+    mut io: T,
     place: Arc<Place>,
     audit: &Audit,
     metrics: &Arc<Metrics>,
@@ -162,6 +167,15 @@ pub(super) async fn serve_connection<R, T>(
     R: Rooms,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut first = BytesMut::new();
+    let begun = tokio::select! {
+        begun = time::timeout(place.header_timeout, begins_http2(&mut io, &mut first)) => begun,
+        () = life.drain.cancelled() => return,
+    };
+    // Gone, or it does not say what it wants: nothing was asked, so nothing is answered.
+    let Ok(Ok(begins)) = begun else { return };
+    let h2 = h2.unwrap_or(begins);
+    let io = Prefixed::new(first.freeze(), io);
     let service = {
         let (place, audit, metrics, life) = (place.clone(), audit.clone(), metrics.clone(), life.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -175,7 +189,7 @@ pub(super) async fn serve_connection<R, T>(
             async move { Ok::<_, Infallible>(one.answer(request).await) }
         })
     };
-    let builder = builder(h2);
+    let builder = builder(h2, place.header_timeout);
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -188,16 +202,32 @@ pub(super) async fn serve_connection<R, T>(
         }
     };
     if let Err(error) = ended {
-        report(error.as_ref(), &place, audit, metrics);
+        report(error.as_ref(), h2, &place, audit, metrics);
     }
 }
 
-fn builder(h2: Option<bool>) -> auto::Builder<TokioExecutor> {
+/// Reads on until it is clear whether the client begins like HTTP/2.
+async fn begins_http2<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        if first.starts_with(PREFACE) {
+            return Ok(true);
+        }
+        if !PREFACE.starts_with(first) {
+            return Ok(false);
+        }
+        first.reserve(4096);
+        if io.read_buf(first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn builder(h2: bool, header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(header_timeout)
         .max_headers(HEADERS)
         .max_buf_size(HEAD_SIZE)
         .half_close(false);
@@ -212,11 +242,7 @@ fn builder(h2: Option<bool>) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    match h2 {
-        Some(true) => builder.http2_only(),
-        Some(false) => builder.http1_only(),
-        None => builder,
-    }
+    if h2 { builder.http2_only() } else { builder.http1_only() }
 }
 
 /// One request of a connection.
@@ -254,21 +280,26 @@ impl<R: Rooms> One<R> {
 
 /// Records what the HTTP parser refused: such a message never became a request.
 fn report(
-    error: &(dyn std::error::Error + Send + Sync + 'static),
+    error: &(dyn Error + Send + Sync + 'static),
+    h2: bool,
     place: &Place,
     audit: &Audit,
     metrics: &Metrics,
 ) {
     let Some(fault) = error.downcast_ref::<hyper::Error>() else { return };
-    if !(fault.is_parse() || fault.is_parse_too_large()) {
-        return;
-    }
-    let kind = if fault.is_parse_too_large() { "http_too_large" } else { "http" };
+    // What ends an HTTP/2 connection is a violation of its rules, unless the client went away or fell silent.
+    let gone = || fault.is_timeout() || fault.source().is_some_and(<dyn Error>::is::<io::Error>);
+    let kind = match h2 {
+        _ if fault.is_parse_too_large() => "http_too_large",
+        _ if fault.is_parse() => "http",
+        true if !gone() => "http2",
+        _ => return,
+    };
     metrics.malformed(kind);
     let (peer, authority) = (place.peer.to_string(), place.tunnel.as_ref().map(|t| t.authority.to_string()));
     audit.event(&Event::Malformed {
         kind,
-        reason: &fault.to_string(),
+        reason: &chain(fault),
         peer: &peer,
         authority: authority.as_deref(),
     });

@@ -1,25 +1,18 @@
 //! Inside `CONNECT`: TLS with a certificate of ours, or cleartext HTTP, each request judged on its own.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, ServerConfig, server::Acceptor};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time,
 };
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{Ambient, Form, Lifecycle, Rooms, UnverifiedToken, server};
+use super::{Ambient, Form, Lifecycle, Rooms, UnverifiedToken, prefixed::Prefixed, server};
 use crate::{
     audit::{Audit, Event, chain},
     context::{AgentId, Channel, CorrelationId, Identity},
@@ -41,6 +34,8 @@ pub struct Place {
     pub peer: SocketAddr,
     /// The listener's own identity, when it has one.
     pub ambient: Option<Arc<Ambient>>,
+    /// How long a client may take to begin, and to send a head.
+    pub header_timeout: Duration,
     /// The tunnel around it, when there is one.
     pub tunnel: Option<TunnelPlace>,
 }
@@ -166,13 +161,13 @@ impl Tunnel {
             _ => return,
         }
         let tls_speaks = first.first() == Some(&TLS_HANDSHAKE);
-        let io = Prefixed { first: first.freeze(), inner: io };
+        let io = Prefixed::new(first.freeze(), io);
         if tls_speaks {
             return self.secured(rooms, io, authority, tls, opened).await;
         }
         // Node's fetch speaks cleartext HTTP inside `CONNECT host:80`. On a TLS port nothing but TLS is right.
         if authority.port == Scheme::Https.default_port()
-            || !io.first.first().is_some_and(u8::is_ascii_uppercase)
+            || !io.first_byte().is_some_and(|byte| byte.is_ascii_uppercase())
         {
             return self.malformed(
                 "tunnel_protocol",
@@ -221,9 +216,10 @@ impl Tunnel {
     }
 
     fn inside(&self, authority: Authority, scheme: Scheme, opened: Tunnelled) -> Arc<Place> {
-        let Place { form, peer, ambient, .. } = &*self.place;
+        let Place { form, peer, ambient, header_timeout, .. } = &*self.place;
         let tunnel = Some(TunnelPlace { authority, scheme, opened });
-        Arc::new(Place { form: *form, peer: *peer, ambient: ambient.clone(), tunnel })
+        let header_timeout = *header_timeout;
+        Arc::new(Place { form: *form, peer: *peer, ambient: ambient.clone(), header_timeout, tunnel })
     }
 
     fn handshake_failed(&self, error: &io::Error, authority: &Authority) {
@@ -243,52 +239,5 @@ impl Tunnel {
         self.metrics.malformed(kind);
         let (peer, authority) = (self.place.peer.to_string(), authority.to_string());
         self.audit.event(&Event::Malformed { kind, reason, peer: &peer, authority: Some(&authority) });
-    }
-}
-
-/// A stream whose first bytes were read already.
-struct Prefixed<T> {
-    first: Bytes,
-    inner: T,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.has_remaining() {
-            let fits = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first.split_to(fits));
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

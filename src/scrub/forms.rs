@@ -94,7 +94,10 @@ fn json_forms(secret: &[u8], forms: &mut Vec<Vec<u8>>) {
     ];
     let minimal = json(secret, b"", false, false);
     forms.push(json(&minimal, b"", false, false));
-    forms.push(json(secret, b"", true, false)); // `\/`, PHP's default
+    let php = json(secret, b"", true, false); // `\/`, PHP's default
+    forms.push(json(&php, b"", false, false));
+    forms.push(json(&php, b"", true, false));
+    forms.push(php);
     for lower in [true, false] {
         for escaped in ESCAPED {
             forms.push(json(secret, escaped, false, lower));

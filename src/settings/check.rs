@@ -44,6 +44,12 @@ fn check(layers: &mut Layers) -> Option<Settings> {
     let admin = layers.value("listen.admin", |f| &f.listen.admin, "127.0.0.1:9901", listener);
     let max_connections =
         layers.value("listen.max_connections", |f| &f.listen.max_connections, "10000", positive);
+    let header_timeout = layers.value(
+        "listen.header_timeout",
+        |f| &f.listen.header_timeout,
+        "60s",
+        |text, _| span_above_zero(text),
+    );
     let ambient = ambient(layers);
     let issuers = issuers(layers);
     let development = layers.value(
@@ -100,6 +106,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         admin: admin?,
         ambient,
         max_connections: max_connections?,
+        header_timeout: header_timeout?,
         issuers,
         development: development?,
         ca_dir: ca_dir?,

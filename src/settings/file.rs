@@ -36,6 +36,7 @@ pub(super) struct Listen {
     pub(super) admin: Scalar,
     pub(super) ambient: Option<Vec<Ambient>>,
     pub(super) max_connections: Scalar,
+    pub(super) header_timeout: Scalar,
 }
 
 #[derive(Debug, Deserialize)]

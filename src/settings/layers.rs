@@ -140,7 +140,11 @@ impl Layers {
         match serde_yaml::from_str_with_options(&text, options) {
             Ok(file) => self.files.push(Layer { path, file }),
             // Without the excerpt: a line of settings is not for a log.
-            Err(error) => self.problems.push(format!("{}: {}", path.display(), error.without_snippet())),
+            Err(error) => {
+                let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column()));
+                let place = place.unwrap_or_default();
+                self.problems.push(format!("{}{place}: {}", path.display(), error.without_snippet()));
+            }
         }
     }
 

@@ -79,7 +79,7 @@ impl House {
         self
     }
 
-    /// Where the issuer's keys are: `file: …` or `url: …`.
+    /// Where the issuer's keys are: `file: …` or `url: …`; no issuer at all when empty.
     pub fn keys(mut self, source: &str) -> Self {
         self.keys = source.into();
         self
@@ -91,14 +91,18 @@ impl House {
         self
     }
 
-    fn write_settings(&self) {
-        let mut text = format!(
-            "listen: {{proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'}}\n\
-             identity:\n  issuers:\n    - issuer: {}\n      jwks: {{{}}}\n      audience: egret\n\
-             upstream:\n  extra_ca: [upstream-ca.pem]\n",
-            DevIssuer::NAME,
-            self.keys
-        );
+    /// Writes `egret.yaml`; `start` does it by itself.
+    pub fn write_settings(&self) {
+        let mut text =
+            "listen: {proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'}\n".to_owned();
+        if !self.keys.is_empty() {
+            text.push_str(&format!(
+                "identity:\n  issuers:\n    - issuer: {}\n      jwks: {{{}}}\n      audience: egret\n",
+                DevIssuer::NAME,
+                self.keys
+            ));
+        }
+        text.push_str("upstream:\n  extra_ca: [upstream-ca.pem]\n");
         if !self.resolve.is_empty() {
             text.push_str("  resolve:\n");
             for (host, to) in &self.resolve {
