@@ -536,6 +536,54 @@ fn an_answer_has_one_length() {
     }
 }
 
+/// V-F13: only the switch that was asked for is made, and its head is cleaned like any other.
+#[test]
+fn a_switch_is_only_to_what_was_asked() {
+    for (name, answer, status) in [
+        (
+            "as asked",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-echo: {secret}\r\nset-cookie: session=stolen\r\nalt-svc: h3=\":1\"\r\n\r\nframes",
+            101,
+        ),
+        (
+            "to another protocol",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nframes",
+            502,
+        ),
+        ("to no protocol", "HTTP/1.1 101 Switching Protocols\r\n\r\nframes", 502),
+        (
+            "no switch",
+            "HTTP/1.1 200 OK\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 6\r\n\r\nframes",
+            200,
+        ),
+        ("a talkative reason", "HTTP/1.1 403 {secret}\r\ncontent-length: 6\r\n\r\nframes", 403),
+    ] {
+        let script = Script::new(move |_| (answer.replace("{secret}", attacks::SECRET).into_bytes(), true));
+        let scene = scene_with_script(&script);
+        let mut raw = scene.egret.raw();
+        raw.send(format!(
+            "GET http://api.good.test/v1/public/ws HTTP/1.1\r\nhost: api.good.test\r\n{}connection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+            scene.identity()
+        ));
+        let got = raw.head();
+        assert_eq!(got.status, status, "{name}");
+        assert!(!got.reason.contains(attacks::SECRET), "{name}");
+        let upgraded = got.header("upgrade").is_some();
+        assert_eq!(upgraded, status == 101, "{name}: {:?}", got.headers);
+        assert!(
+            got.headers
+                .iter()
+                .all(|(n, v)| n != "alt-svc" && !v.contains("stolen") && !v.contains(attacks::SECRET)),
+            "{name}: {:?}",
+            got.headers
+        );
+        if status == 101 {
+            assert_eq!(raw.until("frames"), "frames");
+        }
+    }
+}
+
 /// V-F22: a part is never taken for the whole.
 #[test]
 fn a_truncated_answer_is_seen_to_be_truncated() {

@@ -321,6 +321,8 @@ fn no_credential_crosses_in_a_storm() {
                 let mut tunnel = Raw::connect(proxy);
                 tunnel.connect_to("api.good.test:443", &format!("proxy-authorization: Bearer {token}\r\n"));
                 let mut tunnel = tunnel.tls("api.good.test", authority);
+                // HTTP/2, where both tenants' requests are streams of one connection.
+                let mut streams = H2::open(Raw::connect(proxy));
                 for round in 0..125 {
                     let (tenant, token) = &tokens[(thread + round) % 2];
                     shared.send(format!(
@@ -328,6 +330,21 @@ fn no_credential_crosses_in_a_storm() {
                     ));
                     let answer = shared.answer();
                     assert_eq!(answer.json()["headers"]["x-mark"], *tenant);
+                    let bearer = format!("Bearer {token}");
+                    let path = format!("/h2/{thread}/{round}");
+                    let answer = streams.exchange(
+                        &[
+                            (":method", "GET"),
+                            (":scheme", "https"),
+                            (":authority", "api.good.test"),
+                            (":path", &path),
+                            ("proxy-authorization", &bearer),
+                            ("x-mark", tenant),
+                        ],
+                        None,
+                    );
+                    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+                    assert_eq!(body["headers"]["x-mark"], *tenant);
                     tunnel.send(format!(
                         "POST /t/{thread}/{round} HTTP/1.1\r\nhost: api.good.test\r\nx-mark: {owner}\r\ncontent-length: 2\r\n\r\nok"
                     ));
@@ -339,7 +356,7 @@ fn no_credential_crosses_in_a_storm() {
         }
     });
     let seen = good.seen();
-    assert_eq!(seen.len(), 2000);
+    assert_eq!(seen.len(), 3000);
     for seen in seen {
         let mark = seen.header("x-mark").unwrap();
         let secret = if mark == "one" { "secret-of-one-0123456789" } else { "secret-of-two-9876543210" };

@@ -536,3 +536,45 @@ fn a_wildcard_covers_one_label() {
     }
     assert_eq!(evil.connections(), 0);
 }
+
+/// V-P10: an upstream that reads a path loosely is no way around a guard.
+#[test]
+fn a_guard_is_not_walked_around() {
+    let good = Upstream::echo("api.good.test");
+    let policy = "version: 1
+services:
+  good: {hosts: [api.good.test], allow_private_addresses: true, roles: {all: [ANY /**]}}
+guards:
+  - {match: ANY /v1/admin/**, deny: people do that}
+tenants:
+  acme: {integrations: {good: {credential: {static: {bearer: 'env:GOOD_KEY'}}}}, agents: {bot: {good: all}}}
+";
+    let egret =
+        support::House::new(policy).env("GOOD_KEY", SECRET).resolve("api.good.test", good.address).start();
+    let token = egret.token("acme/bot");
+    let ask = |path: &str| {
+        let mut raw = egret.raw();
+        raw.send(format!("GET http://api.good.test{path} HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"));
+        raw.answer()
+    };
+    for path in [
+        "/v1/admin",
+        "/v1/admin/x",
+        "/V1/Admin/x",
+        "/v1/%61dmin/x",
+        "/v1/admin/",
+        "/v1/admin.",
+        "/v1/admin./x",
+        "/v1/admin%20",
+        "/v1/admin%20/x",
+        "/v1/admin%3fx",
+        "/v1/admin%23",
+        "/v1/admin%3fx/y/z",
+        "/v1./admin",
+    ] {
+        let answer = ask(path);
+        assert_eq!(answer.code(), "action_denied", "{path}: {}", answer.text());
+    }
+    assert!(good.seen().is_empty());
+    assert_eq!(ask("/v1/administration").status, 200);
+}

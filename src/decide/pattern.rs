@@ -118,6 +118,14 @@ fn glob(parts: &[Box<str>], segment: &str, case: Case) -> bool {
     rest.len() >= last.len() && rest.get(rest.len() - last.len()..).is_some_and(|end| case.equal(end, last))
 }
 
+/// A segment without final dots and blanks, which some file systems do not see.
+fn without_tail(mut segment: &str) -> &str {
+    while let Some(rest) = segment.strip_suffix('.').or_else(|| segment.strip_suffix("%20")) {
+        segment = rest;
+    }
+    segment
+}
+
 impl Pattern {
     /// Parses `/path` or `**`, by the rules that a request's path must follow, too: a pattern that no canonical
     /// path can match would be a line that grants nothing, or a guard that guards nothing.
@@ -148,15 +156,24 @@ impl Pattern {
         Ok(Self { segments, rest })
     }
 
-    /// Whether a guard with this pattern covers the path. Wider than a role's: without case, and a final `/`
-    /// makes no difference, because upstreams differ in both and a guard can only take away.
+    /// Whether a guard with this pattern covers the path. Wider than a role's, because upstreams differ and a
+    /// guard can only take away: without case, and a final `/`, final dots and blanks, and what follows an
+    /// encoded `?` or `#` make no difference.
     pub(super) fn guards(&self, path: &Path) -> bool {
-        let trimmed = path.as_str().strip_suffix('/').unwrap_or(path.as_str());
+        let path = path.as_str();
+        let cut = path.find("%3F").into_iter().chain(path.find("%23")).min();
+        self.covers(path) || cut.and_then(|at| path.get(..at)).is_some_and(|path| self.covers(path))
+    }
+
+    fn covers(&self, path: &str) -> bool {
+        let trimmed = path.strip_suffix('/').unwrap_or(path);
         let mut own = self.segments.iter().filter(|s| !matches!(s, Segment::Literal(l) if l.is_empty()));
         let mut theirs = trimmed.split('/').skip(1);
         loop {
             match (own.next(), theirs.next()) {
-                (Some(pattern), Some(segment)) if pattern.matches(segment, Case::Insensitive) => {}
+                (Some(pattern), Some(segment))
+                    if pattern.matches(segment, Case::Insensitive)
+                        || pattern.matches(without_tail(segment), Case::Insensitive) => {}
                 (None, None) => return true,
                 (None, Some(_)) => return self.rest,
                 (Some(_), _) => return false,
@@ -220,6 +237,11 @@ mod tests {
             ("/admin/", "/admin"),
             ("/a/**", "/A"),
             ("/x.*", "/X.Y"),
+            ("/admin", "/admin."),
+            ("/admin", "/admin%20"),
+            ("/admin/**", "/Admin.%20./x"),
+            ("/admin", "/admin%3fx/y"),
+            ("/admin/*", "/admin/x%23"),
         ] {
             assert!(pattern(text).guards(&path(path_)), "{text} {path_}");
         }

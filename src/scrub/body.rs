@@ -68,12 +68,7 @@ pin_project! {
     pub struct ScrubBody<B> {
         #[pin]
         inner: B,
-        decoder: Option<Decoder>,
-        // Coded bytes that the decoder has not taken yet.
-        coded: Bytes,
-        // Whether the decoder may give more without new input.
-        draining: bool,
-        scrubber: Scrubber,
+        passage: Passage,
         needles: Arc<Needles>,
         length: Length,
         stage: Stage,
@@ -84,26 +79,19 @@ pin_project! {
 enum Stage {
     /// The upstream's body goes on.
     Streaming,
-    /// It ended; these are its trailers.
+    /// It ended, and all its bytes were handed on; these are its trailers.
     Ended(Option<HeaderMap>),
     /// All was handed on, or it broke.
     Done,
 }
 
 impl<B: Body<Data = Bytes>> ScrubBody<B> {
-    /// Wraps `body`. With [`Length::Kept`] there must be no decoder.
+    /// Wraps `body`. With a decoder the length cannot be kept.
     pub fn new(body: B, decoder: Option<Decoder>, needles: Arc<Needles>, length: Length) -> Self {
         let length = if decoder.is_some() { Length::Free } else { length };
-        Self {
-            inner: body,
-            decoder,
-            coded: Bytes::new(),
-            draining: false,
-            scrubber: Scrubber::new(needles.clone(), length),
-            needles,
-            length,
-            stage: Stage::Streaming,
-        }
+        let scrubber = Scrubber::new(needles.clone(), length);
+        let passage = Passage { decoder, waiting: None, scrubber };
+        Self { inner: body, passage, needles, length, stage: Stage::Streaming }
     }
 }
 
@@ -120,78 +108,47 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        let next: Result<Option<Frame<Bytes>>, BoxError> = 'next: loop {
-            match this.stage {
-                Stage::Streaming => {}
+        loop {
+            let step = match this.stage {
+                Stage::Done => return Poll::Ready(None),
                 Stage::Ended(trailers) => {
-                    let rest = this.scrubber.finish();
-                    if !rest.is_empty() {
-                        break Ok(Some(Frame::data(rest)));
-                    }
                     let trailers = trailers.take();
                     *this.stage = Stage::Done;
-                    break Ok(trailers.map(Frame::trailers));
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                 }
-                Stage::Done => break Ok(None),
-            }
-            while *this.draining
-                && let Some(decoder) = this.decoder
-            {
-                match decoder.decode(this.coded) {
-                    Ok(piece) if piece.is_empty() => *this.draining = false,
-                    Ok(piece) => {
-                        let clean = this.scrubber.push(piece);
-                        if !clean.is_empty() {
-                            break 'next Ok(Some(Frame::data(clean)));
+                Stage::Streaming if this.passage.has_more() => this.passage.next(),
+                Stage::Streaming => match ready!(this.inner.as_mut().poll_frame(cx)) {
+                    Some(Err(error)) => Err(error.into()),
+                    None => {
+                        *this.stage = Stage::Ended(None);
+                        this.passage.end()
+                    }
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => Ok(this.passage.take(data)),
+                        Err(frame) => {
+                            let mut trailers = frame.into_trailers().unwrap_or_default();
+                            this.needles.scrub_headers(&mut trailers);
+                            *this.stage = Stage::Ended(Some(trailers));
+                            this.passage.end()
                         }
-                    }
-                    Err(error) => break 'next Err(error.into()),
-                }
-            }
-            let frame = match ready!(this.inner.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => break Err(error.into()),
-                None => {
-                    if let Some(Err(error)) = this.decoder.as_mut().map(Decoder::finish) {
-                        break Err(error.into());
-                    }
-                    *this.stage = Stage::Ended(None);
-                    continue;
-                }
+                    },
+                },
             };
-            match frame.into_data() {
-                Ok(data) if this.decoder.is_some() => {
-                    *this.coded = data;
-                    *this.draining = true;
-                }
-                Ok(data) => {
-                    let clean = this.scrubber.push(data);
-                    if !clean.is_empty() {
-                        break Ok(Some(Frame::data(clean)));
-                    }
-                }
-                Err(frame) => {
-                    if let Some(Err(error)) = this.decoder.as_mut().map(Decoder::finish) {
-                        break Err(error.into());
-                    }
-                    let mut trailers = frame.into_trailers().unwrap_or_default();
-                    this.needles.scrub_headers(&mut trailers);
-                    *this.stage = Stage::Ended(Some(trailers));
+            match step {
+                Ok(None) => {}
+                Ok(Some(clean)) => return Poll::Ready(Some(Ok(Frame::data(clean)))),
+                Err(error) => {
+                    *this.stage = Stage::Done;
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
-        };
-        if next.is_err() {
-            *this.stage = Stage::Done;
         }
-        Poll::Ready(next.transpose())
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.stage {
-            Stage::Streaming => {
-                self.inner.is_end_stream() && self.scrubber.held() == 0 && self.decoder.is_none()
-            }
-            Stage::Ended(trailers) => trailers.is_none() && self.scrubber.held() == 0,
+            Stage::Streaming => self.inner.is_end_stream() && self.passage.is_empty(),
+            Stage::Ended(trailers) => trailers.is_none(),
             Stage::Done => true,
         }
     }
@@ -199,18 +156,66 @@ where
     /// Exact where the inner body's is and lengths are kept; otherwise unknown.
     fn size_hint(&self) -> SizeHint {
         match (&self.stage, self.length) {
-            (Stage::Done, _) => SizeHint::with_exact(0),
-            (Stage::Ended(_), _) if self.length == Length::Kept => {
-                SizeHint::with_exact(self.scrubber.held() as u64)
-            }
             (Stage::Streaming, Length::Kept) => {
-                let held = self.scrubber.held() as u64;
-                self.inner
-                    .size_hint()
-                    .exact()
-                    .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + held))
+                let held = self.passage.scrubber.held() as u64;
+                let exact = self.inner.size_hint().exact().map(|rest| rest + held);
+                exact.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
-            _ => SizeHint::default(),
+            (Stage::Streaming, Length::Free) => SizeHint::default(),
+            (Stage::Ended(_) | Stage::Done, _) => SizeHint::with_exact(0),
         }
     }
+}
+
+/// What bytes go through: the decoder, where there is one, and the scrubber.
+#[derive(Debug)]
+struct Passage {
+    decoder: Option<Decoder>,
+    /// Coded bytes of which the decoder may still give something.
+    waiting: Option<Bytes>,
+    scrubber: Scrubber,
+}
+
+impl Passage {
+    /// Takes data in, and gives what can be handed on at once. What must be opened first comes by [`Self::next`].
+    fn take(&mut self, data: Bytes) -> Option<Bytes> {
+        if self.decoder.is_some() {
+            self.waiting = Some(data);
+            return None;
+        }
+        filled(self.scrubber.push(data))
+    }
+
+    /// Whether [`Self::next`] may give something.
+    fn has_more(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The next piece of what was taken in.
+    fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
+        let (Some(decoder), Some(waiting)) = (&mut self.decoder, &mut self.waiting) else {
+            return Ok(None);
+        };
+        let piece = decoder.decode(waiting)?;
+        if piece.is_empty() {
+            self.waiting = None;
+        }
+        Ok(filled(self.scrubber.push(piece)))
+    }
+
+    /// Says that nothing more comes, and gives the rest.
+    fn end(&mut self) -> Result<Option<Bytes>, BoxError> {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.finish()?;
+        }
+        Ok(filled(self.scrubber.finish()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.decoder.is_none() && self.scrubber.held() == 0
+    }
+}
+
+fn filled(bytes: Bytes) -> Option<Bytes> {
+    Some(bytes).filter(|bytes| !bytes.is_empty())
 }

@@ -25,6 +25,7 @@ pub struct House {
     keys: String,
     descriptors: Option<u32>,
     resolve: Vec<(String, SocketAddr)>,
+    listen: String,
     env: HashMap<String, String>,
 }
 
@@ -46,6 +47,7 @@ impl House {
             keys: "file: jwks.json".into(),
             descriptors: None,
             resolve: Vec::new(),
+            listen: String::new(),
             env: HashMap::new(),
         }
     }
@@ -64,6 +66,12 @@ impl House {
     pub fn resolve(mut self, host: &str, to: SocketAddr) -> Self {
         self.resolve.retain(|(known, _)| known != host);
         self.resolve.push((host.into(), to));
+        self
+    }
+
+    /// More listeners, as entries of `listen`.
+    pub fn listen(mut self, entries: &str) -> Self {
+        self.listen = format!(", {entries}");
         self
     }
 
@@ -93,8 +101,10 @@ impl House {
 
     /// Writes `egret.yaml`; `start` does it by itself.
     pub fn write_settings(&self) {
-        let mut text =
-            "listen: {proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'}\n".to_owned();
+        let mut text = format!(
+            "listen: {{proxy: '127.0.0.1:0', gateway: '127.0.0.1:0', admin: '127.0.0.1:0'{}}}\n",
+            self.listen
+        );
         if !self.keys.is_empty() {
             text.push_str(&format!(
                 "identity:\n  issuers:\n    - issuer: {}\n      jwks: {{{}}}\n      audience: egret\n",
