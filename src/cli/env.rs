@@ -19,7 +19,7 @@ use crate::{
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
 /// Variables that replace a program's roots: they get the bundle.
-const BUNDLE: [&str; 10] = [
+const BUNDLE: [&str; 11] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -30,6 +30,7 @@ const BUNDLE: [&str; 10] = [
     "npm_config_cafile",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "HTTPLIB2_CA_CERTS",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
 ];
 
 /// Variables that add to a program's roots: they get the certificate alone.
