@@ -11,8 +11,17 @@ use tokio::net::TcpListener;
 
 use crate::{listen::Lifecycle, metrics::Metrics};
 
-/// What is asked about readiness: the names of what is still missing.
-pub type Pending = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+/// What is asked about readiness.
+pub type Ask = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// How ready egret is.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// What is still missing: while something is, egret is not ready.
+    pub pending: Vec<String>,
+    /// What an operator should see to, although egret is ready.
+    pub notes: Vec<String>,
+}
 
 /// Connections at the same time.
 const CONNECTIONS: usize = 64;
@@ -22,8 +31,8 @@ const CONNECTIONS: usize = 64;
 pub struct Admin {
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// What is missing.
-    pub pending: Pending,
+    /// How ready the rooms are.
+    pub readiness: Ask,
     /// Whether egret is going down.
     pub life: Lifecycle,
 }
@@ -79,12 +88,13 @@ impl Admin {
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
-        let mut pending = (self.pending)();
+        let Readiness { mut pending, notes } = (self.readiness)();
         if self.life.drain.is_cancelled() {
             pending.push("draining".into());
         }
         if pending.is_empty() {
-            return text(StatusCode::OK, "ready\n".into());
+            let notes: String = notes.iter().flat_map(|note| ["note: ", note, "\n"]).collect();
+            return text(StatusCode::OK, format!("ready\n{notes}"));
         }
         text(StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", ")))
     }

@@ -22,6 +22,14 @@ struct Decision {
     code: &'static str,
 }
 
+/// Labels of a request that failed after it was allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    tenant: Arc<str>,
+    integration: Arc<str>,
+    code: &'static str,
+}
+
 /// One label called `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -58,6 +66,7 @@ struct Kind {
 pub struct Metrics {
     registry: Registry,
     decisions: Family<Decision, Counter>,
+    failures: Family<Failure, Counter>,
     durations: Histogram,
     reloads: Family<Outcome, Counter>,
     policy: Family<Revision, Gauge>,
@@ -80,6 +89,7 @@ impl Default for Metrics {
             [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
         let this = Self {
             decisions: Family::default(),
+            failures: Family::default(),
             durations: Histogram::new(buckets),
             reloads: Family::default(),
             policy: Family::default(),
@@ -105,6 +115,11 @@ impl Default for Metrics {
             this.durations.clone(),
         );
         registry.register("egret_policy_reload", "Policy loads by result", this.reloads.clone());
+        registry.register(
+            "egret_failures",
+            "Requests that failed after they were allowed",
+            this.failures.clone(),
+        );
         registry.register("egret_policy_info", "The revision of the policy in force", this.policy.clone());
         registry.register(
             "egret_policy_age_seconds",
@@ -151,6 +166,12 @@ impl Metrics {
     ) {
         let labels = Decision { tenant: tenant.clone(), integration: integration.clone(), decision, code };
         self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// One request failed after it was allowed.
+    pub fn failed(&self, tenant: &Arc<str>, integration: &Arc<str>, code: &'static str) {
+        let labels = Failure { tenant: tenant.clone(), integration: integration.clone(), code };
+        self.failures.get_or_create(&labels).inc();
     }
 
     /// One request ended.

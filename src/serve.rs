@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin, Readiness},
     approve::Approvals,
     audit::{Audit, Durability, Event, Writer},
     ca::CertificateAuthority,
@@ -191,7 +191,7 @@ impl Running {
             addresses.admin = socket.local_addr().ok();
             let admin = Admin {
                 metrics: metrics.clone(),
-                pending: pending(&proxy, settings.durability),
+                readiness: readiness(&proxy, settings.durability),
                 life: life.clone(),
             };
             tokio::spawn(admin.run(socket));
@@ -224,14 +224,18 @@ impl Running {
     }
 }
 
-fn pending(proxy: &Arc<Proxy>, durability: Durability) -> crate::admin::Pending {
+fn readiness(proxy: &Arc<Proxy>, durability: Durability) -> admin::Ask {
     let proxy = proxy.clone();
     Arc::new(move || {
-        let mut missing = proxy.verifier.pending();
+        let mut pending = proxy.verifier.pending();
         if durability == Durability::Required && !proxy.audit.healthy() {
-            missing.push("audit sink".into());
+            pending.push("audit sink".into());
         }
-        missing
+        let rejected = proxy.policy.last_error();
+        let note = |error: Arc<String>| {
+            format!("the policy files as they are now are not in force: {}", error.replace('\n', "; "))
+        };
+        Readiness { pending, notes: rejected.map(note).into_iter().collect() }
     })
 }
 

@@ -59,16 +59,16 @@ fn every_reason() -> Vec<Reason> {
         Reason::UpstreamTimeout { connecting: true, idempotent: true },
         Reason::UpstreamTimeout { connecting: false, idempotent: true },
         Reason::UpstreamTimeout { connecting: false, idempotent: false },
+        Reason::UpstreamUnreachable { terminated: false, idempotent: true, error: text() },
         Reason::LoopDetected,
         Reason::BodyTooLarge { limit: 1 },
         Reason::NotRecorded { error: text() },
-        Reason::Busy { what: "" },
         Reason::InternalError { error: text() },
     ];
     for yes in [true, false] {
         all.push(Reason::DestinationNotAllowed { host: text(), port: yes });
         all.push(Reason::UpstreamDnsFailed { timeout: yes, error: text() });
-        all.push(Reason::UpstreamUnreachable { terminated: yes, error: text() });
+        all.push(Reason::UpstreamUnreachable { terminated: true, idempotent: yes, error: text() });
         all.push(Reason::UpstreamTlsFailed { certificate: yes, error: text() });
     }
     for (token, status) in [
@@ -115,7 +115,6 @@ fn is_listed(reason: &Reason) {
         | Reason::BodyTooLarge { .. }
         | Reason::RequestMalformed { .. }
         | Reason::NotRecorded { .. }
-        | Reason::Busy { .. }
         | Reason::InternalError { .. } => {}
     }
 }

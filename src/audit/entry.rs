@@ -357,11 +357,15 @@ impl Open {
     }
 
     fn count(&self, decision: &'static str, code: &'static str) {
-        let shared = &self.audit.0;
-        let nobody = &shared.nobody;
+        let (tenant, integration) = self.labels();
+        self.audit.0.metrics.decided(&tenant, &integration, decision, code);
+    }
+
+    fn labels(&self) -> (Arc<str>, Arc<str>) {
+        let nobody = &self.audit.0.nobody;
         let tenant = self.identity.as_ref().map_or_else(|| nobody.clone(), |i| i.tenant_id.shared());
         let integration = self.granted.as_ref().map_or_else(|| nobody.clone(), |g| g.integration_id.shared());
-        shared.metrics.decided(&tenant, &integration, decision, code);
+        (tenant, integration)
     }
 }
 
@@ -377,7 +381,13 @@ impl Drop for Entry {
                 open.count(decision, code);
                 open.audit.0.writer.write(line::decision(open));
             }
-            Stage::Decided => open.audit.0.writer.write(line::outcome(open)),
+            Stage::Decided => {
+                if let Some((reason, _)) = &open.refused {
+                    let (tenant, integration) = open.labels();
+                    open.audit.0.metrics.failed(&tenant, &integration, reason.facts().code);
+                }
+                open.audit.0.writer.write(line::outcome(open));
+            }
             Stage::Closed => return,
         }
         open.stage = Stage::Closed;

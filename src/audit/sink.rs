@@ -33,6 +33,8 @@ pub enum Durability {
 pub enum SinkKind {
     /// Standard output.
     Stdout,
+    /// Standard error.
+    Stderr,
     /// A file, appended to, opened again when it was rotated or removed.
     File(PathBuf),
 }
@@ -54,8 +56,10 @@ pub enum Unrecorded {
 /// Lines that may wait for the writer. Where records are required, decisions stop here and so do requests; what is
 /// written after a decision, or about a refusal, may wait in as much room again.
 const QUEUE: usize = 16_384;
-/// Lines written between two flushes.
+/// Lines written at once.
 const BATCH: usize = 512;
+/// How long lines gather before they are written, where nobody waits for it.
+const GATHER: Duration = Duration::from_millis(2);
 /// How often a file is compared with its path, where records are not required.
 const LOOK_AT_PATH: Duration = Duration::from_millis(500);
 /// How often a failed sink is tried while no record comes: readiness may depend on it, and requests on readiness.
@@ -184,6 +188,10 @@ fn run(jobs: &mpsc::Receiver<Job>, mut sinks: Sinks, waiting: &AtomicUsize, metr
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        if sinks.durability == Durability::BestEffort {
+            // Lines gather while it sleeps: otherwise each would wake this thread and be a write of its own.
+            thread::sleep(GATHER);
+        }
         batch.extend(jobs.try_iter().take(BATCH));
         for job in &batch {
             text.extend_from_slice(&job.line);
@@ -243,6 +251,7 @@ impl SinkKind {
     fn name(&self) -> String {
         match self {
             Self::Stdout => "stdout".into(),
+            Self::Stderr => "stderr".into(),
             Self::File(path) => path.display().to_string(),
         }
     }
@@ -289,16 +298,21 @@ impl Sink {
         if text.is_empty() {
             return Ok(());
         }
-        let SinkKind::File(_) = &self.kind else {
-            let mut out = io::stdout().lock();
-            out.write_all(text)?;
-            return out.flush();
-        };
-        let result = self.put_into_file(text, durability);
-        if result.is_err() {
-            self.file = None;
+        match &self.kind {
+            SinkKind::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(text)?;
+                out.flush()
+            }
+            SinkKind::Stderr => io::stderr().lock().write_all(text),
+            SinkKind::File(_) => {
+                let result = self.put_into_file(text, durability);
+                if result.is_err() {
+                    self.file = None;
+                }
+                result
+            }
         }
-        result
     }
 
     fn put_into_file(&mut self, text: &[u8], durability: Durability) -> io::Result<()> {

@@ -58,11 +58,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
     // Standard output belongs to the command: decisions go there only when the operator said so.
     let said = shown.iter().any(|s| s.key == "audit.sinks" && s.origin != crate::settings::Origin::Default);
     if !said {
-        settings.sinks = if args.log_decisions {
-            vec![crate::audit::SinkKind::File("/dev/stderr".into())]
-        } else {
-            Vec::new()
-        };
+        settings.sinks = if args.log_decisions { vec![crate::audit::SinkKind::Stderr] } else { Vec::new() };
     }
     // The private listener is the only one.
     (settings.proxy, settings.gateway, settings.admin) = (None, None, None);

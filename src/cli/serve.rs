@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{SettingsArgs, exit, message};
+use super::{SettingsArgs, env, exit, message};
 use crate::{
     audit::Audit,
     ca::CertificateAuthority,
@@ -64,6 +64,10 @@ async fn until_signalled(settings: &Settings) -> Result<u8, StartError> {
     let policy = load_policy(settings, &audit, &metrics)?;
     let authority = CertificateAuthority::open_or_create(&settings.ca_dir)
         .map_err(|e| StartError::Configuration(format!("ca: {e}")))?;
+    // For clients whose variables replace their roots. Nothing of egret's own needs it.
+    if let Err(error) = env::TrustFiles::write(&settings.ca_dir, &authority) {
+        tracing::warn!(%error, "cannot write the bundle of roots beside the CA certificate");
+    }
     let trust = Trust::load(&settings.upstream.extra_ca)
         .map_err(|e| StartError::Configuration(format!("upstream.extra_ca: {e}")))?;
     let mut issuers = Vec::new();

@@ -29,7 +29,7 @@ pub(super) struct MintArgs {
     #[arg(long)]
     user: Option<String>,
     /// How long it lives, at most 1h
-    #[arg(long, default_value = "15m", value_parser = parse_span)]
+    #[arg(long, default_value = "15m", value_parser = lifetime)]
     lifetime: Duration,
     /// The audience
     #[arg(long, default_value = DEVELOPMENT_AUDIENCE)]
@@ -58,6 +58,14 @@ impl std::str::FromStr for Who {
             tenant: TenantId::parse(tenant).map_err(|e| e.to_string())?,
             agent: AgentId::parse(agent).map_err(|e| e.to_string())?,
         })
+    }
+}
+
+/// Longer-lived tokens would be refused by egret itself.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match parse_span(text)? {
+        span if span > Duration::from_secs(3600) => Err("a token lives for an hour at most".into()),
+        span => Ok(span),
     }
 }
 

@@ -441,14 +441,20 @@ fn broken(error: &hyper::Error, exchange: &Exchange) -> Reason {
             status: 400,
         };
     }
-    Reason::UpstreamUnreachable { terminated: true, error: chain(error) }
+    Reason::UpstreamUnreachable {
+        terminated: true,
+        idempotent: exchange.method.is_idempotent(),
+        error: chain(error),
+    }
 }
 
 fn reason(error: DialError) -> Reason {
     match error {
         DialError::Dns { timeout, error } => Reason::UpstreamDnsFailed { timeout, error },
         DialError::Prohibited(address) => Reason::DestinationIpProhibited { address: address.to_string() },
-        DialError::Unreachable(error) => Reason::UpstreamUnreachable { terminated: false, error },
+        DialError::Unreachable(error) => {
+            Reason::UpstreamUnreachable { terminated: false, idempotent: true, error }
+        }
         DialError::Timeout => Reason::UpstreamTimeout { connecting: true, idempotent: true },
         DialError::Tls { certificate, error } => Reason::UpstreamTlsFailed { certificate, error },
     }

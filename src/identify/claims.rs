@@ -234,7 +234,7 @@ fn oauth_subject(claims: &Claims) -> Result<Option<Arc<str>>, Reason> {
 fn jti_hash(claims: &Claims) -> Result<Option<Arc<str>>, Reason> {
     match claims.get("jti") {
         None => Ok(None),
-        Some(Value::String(jti)) => Ok(Some(sha256_hex(jti.as_bytes()).into())),
+        Some(Value::String(jti)) => Ok(Some(format!("sha256:{}", sha256_hex(jti.as_bytes())).into())),
         Some(_) => Err(invalid("`jti` is not a string")),
     }
 }

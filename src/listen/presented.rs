@@ -63,6 +63,8 @@ pub(super) struct Introduction {
     pub(super) presented: Presented,
     pub(super) selection: Selection,
     pub(super) correlation_id: CorrelationId,
+    /// Whether the client named it; otherwise egret made it for this request alone.
+    pub(super) correlation_named: bool,
     pub(super) purpose: Option<Purpose>,
 }
 
@@ -145,8 +147,11 @@ impl Introduction {
         }
         let named = one_of(headers, &CORRELATION)?.and_then(|id| CorrelationId::parse(id).ok());
         let from_tunnel = || place.tunnel.as_ref().and_then(|t| t.opened.correlation_id.clone());
-        let correlation_id = named.or(correlated).or_else(from_tunnel).unwrap_or_else(CorrelationId::fresh);
-        Ok(Self { presented, selection: selection(headers)?, correlation_id, purpose: purpose(headers)? })
+        let named = named.or(correlated).or_else(from_tunnel);
+        let (selection, purpose) = (selection(headers)?, purpose(headers)?);
+        let correlation_named = named.is_some();
+        let correlation_id = named.unwrap_or_else(CorrelationId::fresh);
+        Ok(Self { presented, selection, correlation_id, correlation_named, purpose })
     }
 }
 

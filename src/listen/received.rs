@@ -33,6 +33,7 @@ pub struct Received {
     message: Message,
     presented: Presented,
     selection: Selection,
+    correlation_named: bool,
 }
 
 impl Received {
@@ -65,6 +66,7 @@ impl Received {
             Err(reason) => return Err(entry.refuse(reason, manner)),
         };
         note(&mut entry, request.headers());
+        let correlation_named = introduction.correlation_named;
         entry.correlated(introduction.correlation_id, introduction.purpose);
         let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (head, body) = request.into_parts();
@@ -74,7 +76,12 @@ impl Received {
             value.set_sensitive(true);
         }
         let message = Message { method, target, headers, body, upgrade, manner, entry };
-        Ok(Self { message, presented: introduction.presented, selection: introduction.selection })
+        Ok(Self {
+            message,
+            presented: introduction.presented,
+            selection: introduction.selection,
+            correlation_named,
+        })
     }
 
     /// What a tunnel that is about to open has to remember.
@@ -83,7 +90,7 @@ impl Received {
         Opener {
             tokens: tokens.clone(),
             agent: agent.clone(),
-            correlation_id: self.message.entry.correlation_id().cloned(),
+            correlation_id: self.message.entry.correlation_id().filter(|_| self.correlation_named).cloned(),
         }
     }
 

@@ -97,6 +97,8 @@ pub enum Reason {
     UpstreamUnreachable {
         /// Whether the connection was there and ended.
         terminated: bool,
+        /// Whether a repeated request is no second action.
+        idempotent: bool,
         /// What happened, for the operator.
         error: String,
     },
@@ -139,11 +141,6 @@ pub enum Reason {
     NotRecorded {
         /// What happened, for the operator.
         error: String,
-    },
-    /// egret is going down or over its bounds.
-    Busy {
-        /// What is full.
-        what: &'static str,
     },
     /// A fault of egret's own.
     InternalError {
@@ -196,7 +193,7 @@ impl Reason {
             Self::IntegrationAmbiguous { .. } => ("integration_ambiguous", "Integration ambiguous", 403, DENIED, "integration-ambiguous", false),
             Self::UpstreamDnsFailed { timeout: true, .. } => ("upstream_dns_failed", "Upstream name does not resolve", 504, "dns_timeout", "resolve-failed", true),
             Self::UpstreamDnsFailed { .. } => ("upstream_dns_failed", "Upstream name does not resolve", 502, "dns_error", "resolve-failed", true),
-            Self::UpstreamUnreachable { terminated: true, .. } => ("upstream_unreachable", "Upstream unreachable", 502, "connection_terminated", "dial-failed", true),
+            Self::UpstreamUnreachable { terminated: true, idempotent, .. } => ("upstream_unreachable", "Upstream unreachable", 502, "connection_terminated", "dial-failed", *idempotent),
             Self::UpstreamUnreachable { .. } => ("upstream_unreachable", "Upstream unreachable", 502, "connection_refused", "dial-failed", true),
             Self::UpstreamTimeout { connecting: true, .. } => ("upstream_timeout", "Upstream timed out", 504, "connection_timeout", "dial-failed", true),
             Self::UpstreamTimeout { idempotent, .. } => ("upstream_timeout", "Upstream timed out", 504, "http_response_timeout", "upstream-timeout", *idempotent),
@@ -207,7 +204,6 @@ impl Reason {
             Self::BodyTooLarge { .. } => ("body_too_large", "Body too large", 413, CLIENT, "body-too-large", false),
             Self::RequestMalformed { token, status, .. } => ("request_malformed", "Request malformed", *status, CLIENT, *token, false),
             Self::NotRecorded { .. } => ("not_recorded", "Decision could not be recorded", 503, OURS, "not-recorded", true),
-            Self::Busy { .. } => ("busy", "Busy", 503, OURS, "busy", true),
             Self::InternalError { .. } => ("internal_error", "Internal error", 500, OURS, "internal-error", false),
         };
         Facts { code, title, status, error, token, retryable }
@@ -236,7 +232,7 @@ impl Reason {
     /// One sentence for the agent.
     pub fn detail(&self) -> String {
         match self {
-            Self::IdentityMissing => "no identity: send the organisation's JWT as `Proxy-Authorization: Bearer`, or as the password of the proxy URL".into(),
+            Self::IdentityMissing => "no identity: send the organisation's JWT as `Proxy-Authorization: Bearer`, as the password of the proxy URL, or to the gateway as `Authorization: Bearer`".into(),
             Self::TokenExpired { .. } => "the token has expired: get a new one from your identity provider".into(),
             Self::TokenAudienceMismatch { expected } => format!("the token's `aud` does not name `{expected}`"),
             Self::TokenInvalid { .. } => "the token is not acceptable".into(),
@@ -264,7 +260,6 @@ impl Reason {
             Self::BodyTooLarge { limit } => format!("the request body is larger than {limit} bytes"),
             Self::RequestMalformed { what, .. } => (*what).into(),
             Self::NotRecorded { .. } => "the decision could not be recorded, so the request was not sent".into(),
-            Self::Busy { what } => format!("too much at once: {what}"),
             Self::InternalError { .. } => "a fault inside the proxy; the request was not sent".into(),
         }
     }
@@ -280,9 +275,7 @@ impl Reason {
             | Self::UpstreamTlsFailed { error, .. }
             | Self::NotRecorded { error }
             | Self::InternalError { error } => Some(error),
-            Self::RequestMalformed { what, .. }
-            | Self::UpstreamUnscrubbable { what }
-            | Self::Busy { what } => Some(what),
+            Self::RequestMalformed { what, .. } | Self::UpstreamUnscrubbable { what } => Some(what),
             Self::ActionDenied { detail, .. } => Some(detail),
             _ => None,
         }

@@ -117,7 +117,6 @@ fn retry(headers: &mut HeaderMap, reason: &Reason) {
             put(headers, "ratelimit", &format!("\"{policy}\";r=0;t={seconds}"));
         }
         Reason::IdentityUnavailable { .. } | Reason::NotRecorded { .. } => put(headers, "retry-after", "5"),
-        Reason::Busy { .. } => put(headers, "retry-after", "1"),
         _ => {}
     }
 }

@@ -199,8 +199,9 @@ fn sinks(layers: &mut Layers) -> Vec<SinkKind> {
     for (text, origin) in &said {
         match (text.as_str(), text.strip_prefix("file:")) {
             ("stdout", _) => sinks.push(SinkKind::Stdout),
+            ("stderr", _) => sinks.push(SinkKind::Stderr),
             (_, Some(path)) if !path.is_empty() => sinks.push(SinkKind::File(resolved(path, origin))),
-            _ => layers.problems.push(format!("{origin}: audit.sinks: `stdout` or `file:PATH`")),
+            _ => layers.problems.push(format!("{origin}: audit.sinks: `stdout`, `stderr` or `file:PATH`")),
         }
     }
     if said.is_empty() {

@@ -207,7 +207,8 @@ async fn facts_of_the_token_travel_with_the_identity() {
     let change = json!({ "oauth_subject": "auth0|81f3", "jti": "4711" });
     let identity = named(&lab, &signer, change, None).await.unwrap();
     assert_eq!(identity.oauth_subject.as_deref(), Some("auth0|81f3"));
-    assert_eq!(identity.jti_hash.as_deref(), Some(crate::secret::sha256_hex(b"4711").as_str()));
+    let hash = format!("sha256:{}", crate::secret::sha256_hex(b"4711"));
+    assert_eq!(identity.jti_hash.as_deref(), Some(hash.as_str()));
     assert_eq!((&*identity.issuer, identity.expires_at), (super::ISSUER, NOW + 600));
     assert_eq!(identity.channel, Channel::ProxyBasic);
 }
