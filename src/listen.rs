@@ -2,6 +2,7 @@
 
 mod ambient;
 mod leaves;
+mod patient;
 mod prefixed;
 mod presented;
 mod received;

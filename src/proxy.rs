@@ -10,7 +10,7 @@ use crate::{
     forward::{OpenTunnel, Upstream},
     identify::Verifier,
     limit::Limits,
-    listen::{Arrival, Leaves, Opened, Received, Rooms},
+    listen::{Arrival, Leaves, NoLeaf, Opened, Received, Rooms},
     message::AuditedBody,
     refusal::{Reason, Refusal},
     strip,
@@ -62,12 +62,18 @@ impl Proxy {
         let identified = self.verifier.verify(received).await?;
         match self.policy.tunnel(identified)? {
             TunnelWay::Intercept(message, interception) => {
-                match self.leaves.config(interception.host()).await {
+                match self.leaves.config(&interception.identity().tenant_id, interception.host()).await {
                     Ok(tls) => {
                         message.entry.let_through();
                         let opened = brought.verified(interception.identity().clone());
                         Ok(Opened::Intercept { authority: interception.authority().clone(), tls, opened })
                     }
+                    Err(NoLeaf::TooMany { quota, wait }) => Err(message.refuse(Reason::RateLimited {
+                        policy: "tenant-certificates".into(),
+                        quota,
+                        window: 60,
+                        retry_after: wait,
+                    })),
                     // Without a certificate there is no tunnel: never a blind one instead.
                     Err(error) => Err(message.refuse(Reason::InternalError { error: error.to_string() })),
                 }

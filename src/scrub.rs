@@ -8,6 +8,7 @@ mod body;
 mod decoder;
 mod encoding;
 mod forms;
+mod grpc;
 mod needles;
 mod scrubber;
 

@@ -153,6 +153,7 @@ impl Running {
         let mut addresses = Addresses::default();
         let mut open = Vec::new();
         let (connections, header_timeout) = (settings.max_connections, settings.header_timeout);
+        let stall_timeout = settings.upstream.idle_timeout;
         for (address, form, bound) in [
             (settings.proxy, Form::Proxy, &mut addresses.proxy),
             (settings.gateway, Form::Gateway, &mut addresses.gateway),
@@ -160,7 +161,7 @@ impl Running {
             let Some(address) = address else { continue };
             let listener = Listener::new(
                 bind(address).await?,
-                ListenerSettings { form, ambient: None, connections, header_timeout },
+                ListenerSettings { form, ambient: None, connections, header_timeout, stall_timeout },
             );
             *bound = Some(local(&listener)?);
             open.push(listener);
@@ -169,7 +170,13 @@ impl Running {
             let ambient = Ambient::Open(TokenSource::File(TokenFile::new(file.clone())));
             let listener = Listener::new(
                 bind(*address).await?,
-                ListenerSettings { form: Form::Proxy, ambient: Some(ambient), connections, header_timeout },
+                ListenerSettings {
+                    form: Form::Proxy,
+                    ambient: Some(ambient),
+                    connections,
+                    header_timeout,
+                    stall_timeout,
+                },
             );
             addresses.others.push(local(&listener)?);
             open.push(listener);

@@ -105,6 +105,7 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
             ambient: Some(Ambient::Session { secret, source }),
             connections: settings.max_connections,
             header_timeout: settings.header_timeout,
+            stall_timeout: settings.upstream.idle_timeout,
         };
         let parts = Parts {
             policy: policy.clone(),

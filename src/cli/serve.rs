@@ -25,7 +25,11 @@ pub(super) fn serve(args: &SettingsArgs) -> Result<u8, StartError> {
     for key in &settings.without_effect {
         tracing::warn!(key, "this setting has no effect yet");
     }
-    runtime(settings.workers)?.block_on(until_signalled(&settings))
+    let runtime = runtime(settings.workers)?;
+    let code = runtime.block_on(until_signalled(&settings));
+    // A name lookup that still runs holds nobody up.
+    runtime.shutdown_background();
+    code
 }
 
 /// A runtime with this many workers; as many as there are cores when zero.

@@ -26,6 +26,7 @@ use crate::{
     audit::{self, chain},
     connect::{Connector, DialError},
     context::TenantId,
+    decide::Grant,
     message::{AuditedBody, StreamBody},
     plan::PrivateReach,
     record::Recorded,
@@ -37,8 +38,12 @@ use crate::{
 
 /// How long the upstream may take, where a service does not say otherwise. Model APIs think for minutes.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+/// An answer of at most this length is not watched for a change of the policy.
+const SMALL: u64 = 256 * 1024;
 /// How long an idle connection is kept for the next request.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// How long most answers take at most. A request that takes longer is watched: its grant may be lost.
+const QUICK: Duration = Duration::from_secs(1);
 /// Tenants whose TLS sessions are kept.
 const TENANTS: usize = 1024;
 
@@ -152,22 +157,29 @@ impl Upstream {
             let (sent, back) = match chosen.sender {
                 Sender::Http1(mut sender) => {
                     address(&mut request, &key, false);
-                    let sent = within(patience, &progress, sender.try_send_request(request)).await;
+                    let answer = sender.try_send_request(request);
+                    let sent = within(patience, &progress, &mut exchange.grant, answer).await;
                     let back = Back { pool: self.pool.clone(), key: key.clone(), sender, link: chosen.link };
                     (sent, Some(back))
                 }
                 Sender::Http2(mut sender) => {
                     address(&mut request, &key, true);
-                    (within(patience, &progress, sender.try_send_request(request)).await, None)
+                    let answer = sender.try_send_request(request);
+                    (within(patience, &progress, &mut exchange.grant, answer).await, None)
                 }
             };
             match sent {
-                Some(Ok(response)) => return Ok((response, back)),
-                Some(Err(mut error)) => match error.take_message() {
+                Ok(Ok(response)) => return Ok((response, back)),
+                Ok(Err(mut error)) => match error.take_message() {
                     Some(unwritten) if reused => request = unwritten,
                     _ => return Err(broken(&error.into_error(), exchange)),
                 },
-                None => {
+                Err(GivenUp::Lost) => {
+                    let detail =
+                        "the policy changed while the upstream worked, and no longer grants it".into();
+                    return Err(Reason::ActionDenied { detail, needed_role: None, granted_role: None });
+                }
+                Err(GivenUp::Late) => {
                     return Err(Reason::UpstreamTimeout {
                         connecting: false,
                         idempotent: exchange.method.is_idempotent(),
@@ -292,8 +304,8 @@ impl Upstream {
         answer::sign(&mut head.headers, &correlation, exchange.plan().is_none_or(|plan| plan.service.via));
         let trailers = Trailers { credentialed, keep: exchange.kept_headers().into() };
         let Exchange { entry, grant, needles, manner, .. } = exchange;
-        // A body of known length ends soon; one of unknown length may be open for hours.
-        let lost = body.size_hint().exact().is_none().then(|| stream::lost(grant));
+        // A small body ends soon; a large one, or one of unknown length, may be open for hours.
+        let lost = body.size_hint().exact().is_none_or(|l| l > SMALL).then(|| stream::lost(grant));
         let body = Watched::new(Pooled::new(body, back), self.settings.idle_timeout, trailers, lost);
         let body: StreamBody = match needles {
             None => Box::pin(body),
@@ -376,19 +388,42 @@ impl Chosen {
     }
 }
 
-/// Waits for the answer. The time counts from the last byte of the upload, not from its first.
-async fn within<F: Future>(patience: Duration, progress: &Progress, answer: F) -> Option<F::Output> {
+/// Why an answer is not waited for any longer.
+enum GivenUp {
+    /// It did not come in time.
+    Late,
+    /// The policy no longer grants the request.
+    Lost,
+}
+
+/// Waits for the answer. The time counts from the last byte of the upload, not from its first. A request that
+/// takes longer than most asks from then on whether it is still granted.
+async fn within<F: Future>(
+    patience: Duration,
+    progress: &Progress,
+    grant: &mut Grant,
+    answer: F,
+) -> Result<F::Output, GivenUp> {
     let mut answer = std::pin::pin!(answer);
     let mut seen = progress.bytes.load(Ordering::Relaxed);
+    let first = patience.min(QUICK);
+    if let Ok(answered) = tokio::time::timeout(first, &mut answer).await {
+        return Ok(answered);
+    }
+    let mut lost = std::pin::pin!(grant.standing().lost());
+    let mut wait = patience.saturating_sub(first);
     loop {
-        if let Ok(answered) = tokio::time::timeout(patience, &mut answer).await {
-            return Some(answered);
+        tokio::select! {
+            answered = &mut answer => return Ok(answered),
+            () = &mut lost => return Err(GivenUp::Lost),
+            () = tokio::time::sleep(wait) => {
+                let now = progress.bytes.load(Ordering::Relaxed);
+                if now == seen {
+                    return Err(GivenUp::Late);
+                }
+                (seen, wait) = (now, patience);
+            }
         }
-        let now = progress.bytes.load(Ordering::Relaxed);
-        if now == seen {
-            return None;
-        }
-        seen = now;
     }
 }
 

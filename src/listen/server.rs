@@ -11,13 +11,13 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Ambient, Arrival, Opened, Place, prefixed::Prefixed, tunnel::Tunnel};
+use super::{Ambient, Arrival, Opened, Place, patient::Patient, prefixed::Prefixed, tunnel::Tunnel};
 use crate::{
     audit::{Audit, Event, chain},
     message::AuditedBody,
@@ -76,6 +76,8 @@ pub struct ListenerSettings {
     pub connections: usize,
     /// How long a client may take to begin and to send a head, and how long it may rest between requests.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall_timeout: Duration,
 }
 
 /// A listener that is bound and not yet accepting.
@@ -85,14 +87,15 @@ pub struct Listener {
     ambient: Option<Arc<Ambient>>,
     free: Arc<Semaphore>,
     header_timeout: Duration,
+    stall_timeout: Duration,
 }
 
 impl Listener {
     /// Takes a bound socket over.
     pub fn new(socket: TcpListener, settings: ListenerSettings) -> Self {
         let free = Arc::new(Semaphore::new(settings.connections));
-        let ListenerSettings { form, ambient, header_timeout, .. } = settings;
-        Self { socket, form, ambient: ambient.map(Arc::new), free, header_timeout }
+        let ListenerSettings { form, ambient, header_timeout, stall_timeout, .. } = settings;
+        Self { socket, form, ambient: ambient.map(Arc::new), free, header_timeout, stall_timeout }
     }
 
     /// Where it listens.
@@ -128,29 +131,19 @@ impl Listener {
                 }
             };
             pause = BACK_OFF.0;
+            if stream.set_nodelay(true).is_err() {
+                continue; // gone already
+            }
+            let stream = Patient::new(stream, self.stall_timeout);
             let (ambient, header_timeout) = (self.ambient.clone(), self.header_timeout);
             let place = Arc::new(Place { form: self.form, peer, ambient, header_timeout, tunnel: None });
             let (rooms, audit, metrics, life) = (rooms.clone(), audit.clone(), metrics.clone(), life.clone());
             life.tasks.clone().spawn(async move {
                 let _open = (metrics.connection(), free);
-                accepted_connection(stream, rooms, place, &audit, &metrics, &life).await;
+                serve_connection(rooms, stream, place, &audit, &metrics, &life, None).await;
             });
         }
     }
-}
-
-async fn accepted_connection<R: Rooms>(
-    stream: TcpStream,
-    rooms: Arc<R>,
-    place: Arc<Place>,
-    audit: &Audit,
-    metrics: &Arc<Metrics>,
-    life: &Lifecycle,
-) {
-    if stream.set_nodelay(true).is_err() {
-        return; // gone already
-    }
-    serve_connection(rooms, stream, place, audit, metrics, life, None).await;
 }
 
 /// Serves one connection until it ends, or until it has finished what runs when draining begins. `h2` says

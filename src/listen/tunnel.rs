@@ -156,7 +156,12 @@ impl Tunnel {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut first = BytesMut::with_capacity(1024);
-        match time::timeout(HANDSHAKE, io.read_buf(&mut first)).await {
+        let begun = tokio::select! {
+            begun = time::timeout(HANDSHAKE, io.read_buf(&mut first)) => begun,
+            // Nothing was asked in it yet.
+            () = self.life.drain.cancelled() => return,
+        };
+        match begun {
             Ok(Ok(read)) if read > 0 => {}
             _ => return,
         }

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::grpc::{self, Messages};
 use super::{Decoder, Encoding, Length, Needles, Scrubber, UnknownEncoding};
 use crate::message::BoxError;
 
@@ -43,6 +44,9 @@ where
         return Ok(ScrubBody::new(body, None, needles.clone(), Length::Free));
     }
     let encoding = Encoding::of(headers)?;
+    if grpc::is_compressed(headers) {
+        return Err(UnknownEncoding);
+    }
     for digest in &DIGESTS {
         headers.remove(digest);
     }
@@ -57,7 +61,9 @@ where
         // Ranges count the bytes of the coded form (RFC 9110 §14.1.2).
         headers.remove(header::ACCEPT_RANGES);
     }
-    Ok(ScrubBody::new(body, encoding.map(Decoder::new), needles.clone(), length))
+    let mut scrubbed = ScrubBody::new(body, encoding.map(Decoder::new), needles.clone(), length);
+    scrubbed.passage.messages = Messages::of(headers);
+    Ok(scrubbed)
 }
 
 pin_project! {
@@ -90,7 +96,7 @@ impl<B: Body<Data = Bytes>> ScrubBody<B> {
     pub fn new(body: B, decoder: Option<Decoder>, needles: Arc<Needles>, length: Length) -> Self {
         let length = if decoder.is_some() { Length::Free } else { length };
         let scrubber = Scrubber::new(needles.clone(), length);
-        let passage = Passage { decoder, waiting: None, scrubber };
+        let passage = Passage { decoder, waiting: None, scrubber, messages: None };
         Self { inner: body, passage, needles, length, stage: Stage::Streaming }
     }
 }
@@ -174,6 +180,8 @@ struct Passage {
     /// Coded bytes of which the decoder may still give something.
     waiting: Option<Bytes>,
     scrubber: Scrubber,
+    /// Where a gRPC stream's messages end; nothing is held back there.
+    messages: Option<Messages>,
 }
 
 impl Passage {
@@ -183,7 +191,12 @@ impl Passage {
             self.waiting = Some(data);
             return None;
         }
-        filled(self.scrubber.push(data))
+        let complete = self.messages.as_mut().is_some_and(|messages| messages.take(&data));
+        let clean = self.scrubber.push(data);
+        if !complete || self.scrubber.held() == 0 {
+            return filled(clean);
+        }
+        Some([clean, self.scrubber.finish()].concat().into())
     }
 
     /// Whether [`Self::next`] may give something.

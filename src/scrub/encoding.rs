@@ -68,7 +68,10 @@ enum Known {
 ///
 /// Weights stay, and an absent header stays absent. `*` would ask for anything and goes too, except where it
 /// forbids (`*;q=0`). When nothing is left, the answer is asked for as it is: no header would again mean anything.
+///
+/// gRPC compresses message by message, and those are not opened at all.
 pub fn narrow_accept_encoding(headers: &mut HeaderMap) {
+    headers.remove("grpc-accept-encoding");
     if !headers.contains_key(header::ACCEPT_ENCODING) {
         return;
     }

@@ -106,11 +106,14 @@ impl House {
             self.listen
         );
         if !self.keys.is_empty() {
-            text.push_str(&format!(
-                "identity:\n  issuers:\n    - issuer: {}\n      jwks: {{{}}}\n      audience: egret\n",
+            let issuer = [
+                "identity:\n  issuers:\n    - issuer: ",
                 DevIssuer::NAME,
-                self.keys
-            ));
+                "\n      jwks: {",
+                &self.keys,
+                "}\n      audience: egret\n",
+            ];
+            text.push_str(&issuer.concat());
         }
         text.push_str("upstream:\n  extra_ca: [upstream-ca.pem]\n");
         if !self.resolve.is_empty() {

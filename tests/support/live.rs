@@ -20,7 +20,7 @@ use ::egret::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,

@@ -1,0 +1,121 @@
+//! `docs/refusals.md` holds what the program does: every code, its statuses and its words.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use egret::refusal::{Door, Reason};
+
+const PAGE: &str = include_str!("../docs/refusals.md");
+
+#[test]
+fn every_code_has_its_section_and_every_section_its_code() {
+    let codes: BTreeSet<&str> = every_reason().iter().map(|reason| reason.facts().code).collect();
+    let sections: BTreeSet<&str> =
+        PAGE.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert_eq!(sections, codes, "the sections of docs/refusals.md (left) are the codes of `Reason` (right)");
+}
+
+#[test]
+fn the_table_says_what_the_program_answers() {
+    let expected: BTreeSet<String> = every_reason().iter().map(row).collect();
+    let written: BTreeSet<String> =
+        PAGE.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
+    let missing: Vec<_> = expected.difference(&written).collect();
+    let wrong: Vec<_> = written.difference(&expected).collect();
+    assert!(missing.is_empty() && wrong.is_empty(), "docs/refusals.md lacks {missing:#?} and has {wrong:#?}");
+}
+
+/// A refusal as its row in the table.
+fn row(reason: &Reason) -> String {
+    let facts = reason.facts();
+    let [connect, absolute, tunnel, gateway] =
+        [Door::Connect, Door::Absolute, Door::Tunnel, Door::Gateway].map(|door| reason.status(door).as_u16());
+    let retry = if facts.retryable { "yes" } else { "no" };
+    format!(
+        "| `{}` | {connect} | {absolute} | {tunnel} | {gateway} | `{}` | `{}` | {retry} |",
+        facts.code, facts.error, facts.token
+    )
+}
+
+/// One of each kind; several where facts depend on the data.
+fn every_reason() -> Vec<Reason> {
+    let text = String::new;
+    let mut all = vec![
+        Reason::IdentityMissing,
+        Reason::TokenExpired { expired_at: 0 },
+        Reason::TokenAudienceMismatch { expected: "egret".into() },
+        Reason::TokenInvalid { check: text() },
+        Reason::IdentityUnavailable { what: text() },
+        Reason::TenantUnknown,
+        Reason::AgentUnknown,
+        Reason::AgentMismatch,
+        Reason::DestinationIpProhibited { address: text() },
+        Reason::ActionDenied { detail: text(), needed_role: None, granted_role: None },
+        Reason::RateLimited { policy: text(), quota: 1, window: 1, retry_after: Duration::ZERO },
+        Reason::CredentialMissing { what: text() },
+        Reason::CredentialRejected,
+        Reason::UserMissing,
+        Reason::IntegrationAmbiguous { candidates: Vec::new() },
+        Reason::UpstreamUnscrubbable { what: "" },
+        Reason::UpstreamTimeout { connecting: true, idempotent: true },
+        Reason::UpstreamTimeout { connecting: false, idempotent: true },
+        Reason::UpstreamTimeout { connecting: false, idempotent: false },
+        Reason::LoopDetected,
+        Reason::BodyTooLarge { limit: 1 },
+        Reason::NotRecorded { error: text() },
+        Reason::Busy { what: "" },
+        Reason::InternalError { error: text() },
+    ];
+    for yes in [true, false] {
+        all.push(Reason::DestinationNotAllowed { host: text(), port: yes });
+        all.push(Reason::UpstreamDnsFailed { timeout: yes, error: text() });
+        all.push(Reason::UpstreamUnreachable { terminated: yes, error: text() });
+        all.push(Reason::UpstreamTlsFailed { certificate: yes, error: text() });
+    }
+    for (token, status) in [
+        ("malformed-target", 400),
+        ("authority-mismatch", 400),
+        ("malformed-identity", 400),
+        ("malformed-body", 400),
+        ("uri-too-long", 400),
+        ("expectation", 417),
+    ] {
+        all.push(Reason::RequestMalformed { what: "", token, status });
+    }
+    for reason in &all {
+        is_listed(reason);
+    }
+    all
+}
+
+/// A new kind of refusal does not compile until it is here, and then in the list above.
+fn is_listed(reason: &Reason) {
+    match reason {
+        Reason::IdentityMissing
+        | Reason::TokenExpired { .. }
+        | Reason::TokenAudienceMismatch { .. }
+        | Reason::TokenInvalid { .. }
+        | Reason::IdentityUnavailable { .. }
+        | Reason::TenantUnknown
+        | Reason::AgentUnknown
+        | Reason::AgentMismatch
+        | Reason::DestinationNotAllowed { .. }
+        | Reason::DestinationIpProhibited { .. }
+        | Reason::ActionDenied { .. }
+        | Reason::RateLimited { .. }
+        | Reason::CredentialMissing { .. }
+        | Reason::CredentialRejected
+        | Reason::UserMissing
+        | Reason::IntegrationAmbiguous { .. }
+        | Reason::UpstreamDnsFailed { .. }
+        | Reason::UpstreamUnreachable { .. }
+        | Reason::UpstreamTimeout { .. }
+        | Reason::UpstreamTlsFailed { .. }
+        | Reason::UpstreamUnscrubbable { .. }
+        | Reason::LoopDetected
+        | Reason::BodyTooLarge { .. }
+        | Reason::RequestMalformed { .. }
+        | Reason::NotRecorded { .. }
+        | Reason::Busy { .. }
+        | Reason::InternalError { .. } => {}
+    }
+}
