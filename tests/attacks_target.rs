@@ -1,5 +1,17 @@
 //! Attacks on where a request goes and on what it is said to be: hosts, ports, paths, methods, through every door.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::format_collect,
+    clippy::type_complexity,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on fails"
+)]
+
 mod support;
 #[path = "support/attacks.rs"]
 mod attacks;

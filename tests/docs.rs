@@ -1,5 +1,14 @@
 //! `docs/refusals.md` holds what the program does: every code, its statuses and its words.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::{collections::BTreeSet, time::Duration};
 
 use egret::refusal::{Door, Reason};

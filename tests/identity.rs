@@ -6,6 +6,9 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::format_collect,
+    clippy::type_complexity,
+    clippy::disallowed_methods,
     reason = "a test that cannot go on fails"
 )]
 
