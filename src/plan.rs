@@ -185,6 +185,28 @@ pub enum Placement {
     },
 }
 
+impl Plan {
+    /// The path as it may be shown and recorded, where that is not the path itself: what the client writes in
+    /// the place of the secret is a credential of its own.
+    pub fn shown_path(&self, path: &str) -> Option<String> {
+        self.credential.iter().flat_map(|c| &c.placements).find_map(|placement| placement.shown_path(path))
+    }
+}
+
+impl Placement {
+    fn shown_path(&self, path: &str) -> Option<String> {
+        let Self::Path { before, prefix, suffix, .. } = self else { return None };
+        let mut segments: Vec<&str> = path.split('/').collect();
+        let shown = format!("{prefix}*{suffix}");
+        let place = segments.get_mut(before.len() + 1)?;
+        if !(place.starts_with(prefix.as_str()) && place.ends_with(suffix.as_str())) {
+            return None;
+        }
+        *place = &shown;
+        Some(segments.join("/"))
+    }
+}
+
 /// One half of a Basic credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Half {

@@ -249,3 +249,31 @@ fn a_missing_credential_is_a_refusal_and_not_a_request_without_one() {
     assert_eq!((answer.status, answer.code().as_str()), (403, "credential_missing"));
     assert!(upstream.seen().is_empty());
 }
+
+#[test]
+fn what_a_client_writes_in_the_place_of_a_secret_is_not_recorded() {
+    let upstream = Upstream::echo("api.good.test");
+    let policy = "version: 1
+services:
+  telegram: {hosts: [api.good.test], allow_private_addresses: true, roles: {sender: [POST /bot*/sendMessage]}}
+tenants:
+  acme:
+    integrations: {telegram: {credential: {static: {path: {\"/bot*\": 'env:GOOD_KEY'}}}}}
+    agents: {bot: {telegram: sender}}
+";
+    let mut egret =
+        House::new(policy).env("GOOD_KEY", SECRET).resolve("api.good.test", upstream.address).start();
+    let token = egret.token("acme/bot");
+    for (path, status) in [("sendMessage", 200), ("getUpdates", 403)] {
+        let mut raw = egret.raw();
+        raw.send(format!(
+            "POST http://api.good.test/botclients-own-token/{path} HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\ncontent-length: 0\r\n\r\n"
+        ));
+        assert_eq!(raw.answer().status, status);
+        let code = if status == 200 { "" } else { "action_denied" };
+        assert_eq!(egret.decision(code)["http"]["path"], format!("/bot*/{path}"));
+    }
+    assert_eq!(upstream.last().target, format!("/bot{SECRET}/sendMessage"));
+    let said = egret.everything();
+    assert!(!said.contains("clients-own-token") && !said.contains(SECRET), "{said}");
+}

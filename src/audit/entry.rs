@@ -127,6 +127,8 @@ pub(super) struct Open {
     pub(super) trace: Option<(String, String)>,
     pub(super) method: Option<String>,
     pub(super) target: Option<Target>,
+    /// Stands in for the target's path, where that holds something of the client's that must not be recorded.
+    pub(super) shown_path: Option<String>,
     pub(super) request_bytes: Option<Arc<AtomicU64>>,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) policy: Option<(Arc<str>, Arc<str>)>,
@@ -165,6 +167,7 @@ impl Entry {
             trace: None,
             method: None,
             target: None,
+            shown_path: None,
             request_bytes: None,
             identity: None,
             policy: None,
@@ -212,6 +215,11 @@ impl Entry {
         };
         self.0.method = Some(name);
         self.0.target = target.cloned();
+    }
+
+    /// `decide`: the path as it may be recorded.
+    pub fn shown_path(&mut self, path: String) {
+        self.0.shown_path = Some(path);
     }
 
     /// `listen`: ties it to a step.

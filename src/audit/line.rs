@@ -256,7 +256,11 @@ fn http(open: &Open) -> HttpLine<'_> {
         scheme: target.map(|t| t.scheme.as_str()),
         host: target.map(|t| t.authority.host.to_string()),
         port: target.map(|t| t.authority.port),
-        path: target.map(|t| cut(t.path.as_str(), LONGEST_PATH)),
+        path: open
+            .shown_path
+            .as_deref()
+            .or(target.map(|t| t.path.as_str()))
+            .map(|path| cut(path, LONGEST_PATH)),
         route: open.granted.as_ref().and_then(|g| g.route.as_deref()),
         query_keys: target.and_then(|t| t.query.as_ref()).map_or_else(Vec::new, |q| q.keys(MOST_KEYS)),
         request_body_size: open.request_body_size(),

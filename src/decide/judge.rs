@@ -332,7 +332,8 @@ fn beyond_role(question: &Question<'_>, integration: &Integration, grant: Option
     let action = match question.ask {
         Ask::Request if question.method == Method::Other => "this method".to_owned(),
         Ask::Request => {
-            let path: String = path.as_str().chars().take(200).collect();
+            let path = integration.plan.shown_path(path.as_str()).unwrap_or_else(|| path.as_str().to_owned());
+            let path: String = path.chars().take(200).collect();
             format!("{} {path}", method.as_str())
         }
         Ask::Tunnel => "a tunnel".to_owned(),

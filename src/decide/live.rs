@@ -15,7 +15,7 @@ use super::{
     problem::Problems,
     reload::Tried,
     source::Sources,
-    tenant::{Tenant, TierKind},
+    tenant::{Integration, Tenant, TierKind},
 };
 use crate::{
     audit,
@@ -205,7 +205,7 @@ impl Policies {
             let question = question(&message, caller.identity(), &selection, ask);
             policy.judge(&question, policy.mode())
         };
-        note(&mut message.entry, &judgement, caller.identity());
+        note(&mut message.entry, &judgement, caller.identity(), &message.target);
         match judgement.into_outcome() {
             Ok(permit) => {
                 let enforced = policy.mode() == Mode::Enforce;
@@ -235,7 +235,11 @@ fn question<'q>(
 }
 
 /// Writes down what was found, also on the way to a refusal: log and body then name the integration.
-fn note(entry: &mut audit::Entry, judgement: &Judgement<'_>, identity: &Identity) {
+fn note(entry: &mut audit::Entry, judgement: &Judgement<'_>, identity: &Identity, target: &Target) {
+    let shown = |integration: &Integration| integration.plan.shown_path(target.path.as_str());
+    if let Some(path) = judgement.integration().and_then(shown) {
+        entry.shown_path(path);
+    }
     if let Some(granted) = granted(judgement, identity) {
         entry.granted(granted);
     }
