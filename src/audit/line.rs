@@ -156,7 +156,7 @@ pub(super) fn outcome(open: &Open) -> Vec<u8> {
 }
 
 pub(super) fn write(line: &impl Serialize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(1024);
+    let mut text = Vec::with_capacity(2048);
     if serde_json::to_writer(&mut text, line).is_err() {
         text.clear();
         text.extend_from_slice(b"{\"event\":\"unwritable\"}");
