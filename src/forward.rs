@@ -6,9 +6,11 @@
 mod answer;
 mod body;
 mod exchange;
+mod failure;
 mod pool;
 mod stream;
 mod upstream;
+mod wait;
 
 pub use stream::OpenTunnel;
 pub use upstream::{Upstream, UpstreamSettings};

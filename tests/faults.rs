@@ -754,3 +754,28 @@ fn a_secret_that_is_replaced_on_disk_is_used_from_the_next_request_on() {
     egret.replace("key", "fourth-secret-111111111");
     assert_eq!(sent().0, 200);
 }
+
+#[test]
+fn a_new_policy_ends_the_wait_for_an_answer_that_it_no_longer_grants() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let policy = |grant: &str| {
+        format!(
+            "version: 1\nservices:\n  slow: {{hosts: [api.good.test], scheme: http, allow_private_addresses: true, \
+             roles: {{reader: [GET /**]}}}}\ntenants:\n  acme:\n    integrations: {{slow: {{credential: none}}}}\n    \
+             agents: {{bot: {{{grant}}}, other: {{slow: reader}}}}\n"
+        )
+    };
+    let mut egret =
+        House::new(&policy("slow: reader")).resolve("api.good.test", silent.local_addr().unwrap()).start();
+    let token = egret.token("acme/bot");
+    let mut raw = egret.raw();
+    raw.send(format!(
+        "GET http://api.good.test/v1 HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+    ));
+    // The upstream has it, and thinks.
+    let _thinking = silent.accept().unwrap();
+    egret.replace("policies/policy.yaml", &policy(""));
+    let refused = raw.answer();
+    assert_eq!((refused.status, refused.code().as_str()), (403, "action_denied"), "{}", refused.text());
+    assert_eq!(egret.outcome()["code"], "action_denied");
+}

@@ -1,7 +1,7 @@
 //! The way out: one connection, one request, one answer.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,16 +17,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     answer::{self, Back, Pooled, Trailers, Watched},
-    body::{OutgoingBody, Progress},
+    body::OutgoingBody,
     exchange::{Exchange, address},
+    failure::{broken, reason},
     pool::{Key, Link, Pool, Sender, Speaks},
     stream::{self, OpenTunnel},
+    wait::{GivenUp, within},
 };
 use crate::{
     audit::{self, chain},
     connect::{Connector, DialError},
     context::TenantId,
-    decide::Grant,
     message::{AuditedBody, StreamBody},
     plan::PrivateReach,
     record::Recorded,
@@ -42,8 +43,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
 const SMALL: u64 = 256 * 1024;
 /// How long an idle connection is kept for the next request.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
-/// How long most answers take at most. A request that takes longer is watched: its grant may be lost.
-const QUICK: Duration = Duration::from_secs(1);
 /// Tenants whose TLS sessions are kept.
 const TENANTS: usize = 1024;
 
@@ -385,77 +384,5 @@ impl Chosen {
             attempts: self.attempts,
             reused: self.reused,
         }
-    }
-}
-
-/// Why an answer is not waited for any longer.
-enum GivenUp {
-    /// It did not come in time.
-    Late,
-    /// The policy no longer grants the request.
-    Lost,
-}
-
-/// Waits for the answer. The time counts from the last byte of the upload, not from its first. A request that
-/// takes longer than most asks from then on whether it is still granted.
-async fn within<F: Future>(
-    patience: Duration,
-    progress: &Progress,
-    grant: &mut Grant,
-    answer: F,
-) -> Result<F::Output, GivenUp> {
-    let mut answer = std::pin::pin!(answer);
-    let mut seen = progress.bytes.load(Ordering::Relaxed);
-    let first = patience.min(QUICK);
-    if let Ok(answered) = tokio::time::timeout(first, &mut answer).await {
-        return Ok(answered);
-    }
-    let mut lost = std::pin::pin!(grant.standing().lost());
-    let mut wait = patience.saturating_sub(first);
-    loop {
-        tokio::select! {
-            answered = &mut answer => return Ok(answered),
-            () = &mut lost => return Err(GivenUp::Lost),
-            () = tokio::time::sleep(wait) => {
-                let now = progress.bytes.load(Ordering::Relaxed);
-                if now == seen {
-                    return Err(GivenUp::Late);
-                }
-                (seen, wait) = (now, patience);
-            }
-        }
-    }
-}
-
-/// Whose fault it was that the exchange broke off.
-fn broken(error: &hyper::Error, exchange: &Exchange) -> Reason {
-    let progress = &exchange.progress;
-    if progress.over.load(Ordering::Acquire) {
-        let limit = exchange.plan().and_then(|plan| plan.service.max_body).unwrap_or_default();
-        return Reason::BodyTooLarge { limit };
-    }
-    if progress.broke.load(Ordering::Acquire) {
-        return Reason::RequestMalformed {
-            what: "the request body broke off or is malformed",
-            token: "malformed-body",
-            status: 400,
-        };
-    }
-    Reason::UpstreamUnreachable {
-        terminated: true,
-        idempotent: exchange.method.is_idempotent(),
-        error: chain(error),
-    }
-}
-
-fn reason(error: DialError) -> Reason {
-    match error {
-        DialError::Dns { timeout, error } => Reason::UpstreamDnsFailed { timeout, error },
-        DialError::Prohibited(address) => Reason::DestinationIpProhibited { address: address.to_string() },
-        DialError::Unreachable(error) => {
-            Reason::UpstreamUnreachable { terminated: false, idempotent: true, error }
-        }
-        DialError::Timeout => Reason::UpstreamTimeout { connecting: true, idempotent: true },
-        DialError::Tls { certificate, error } => Reason::UpstreamTlsFailed { certificate, error },
     }
 }

@@ -114,3 +114,26 @@ async fn trailers_are_scrubbed_and_come_last() {
     );
     assert_eq!(collected.to_bytes(), "text sk-live-7");
 }
+
+#[tokio::test]
+async fn a_whole_grpc_message_is_not_held_back() {
+    // Its last bytes could begin the secret, and a client may wait for them.
+    let (message, next) = ([&[0, 0, 0, 0, 7][..], b"sk-live"].concat(), [0, 0, 0, 0, 1, b'x']);
+    for (kind, first) in [("application/grpc", &message[..]), ("text/plain", &message[..5])] {
+        let mut headers = headers([("content-type", kind)]);
+        let body = frames(&[&message, &next]);
+        let mut body = scrub_answer(&needles(&[SECRET]), &mut headers, body).unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), first, "{kind}");
+        let rest = body.collect().await.unwrap().to_bytes();
+        assert_eq!([first, &rest].concat(), [&message[..], &next].concat(), "nothing is lost");
+    }
+}
+
+#[test]
+fn compressed_grpc_messages_are_not_passed_on() {
+    let mut compressed = headers([("content-type", "application/grpc"), ("grpc-encoding", "gzip")]);
+    assert!(scrub_answer(&needles(&[SECRET]), &mut compressed, frames(&[b"x"])).is_err());
+    let mut asked = headers([("grpc-accept-encoding", "gzip, identity")]);
+    narrow_accept_encoding(&mut asked);
+    assert!(asked.is_empty());
+}
