@@ -277,3 +277,23 @@ tenants:
     let said = egret.everything();
     assert!(!said.contains("clients-own-token") && !said.contains(SECRET), "{said}");
 }
+
+#[test]
+fn a_session_opened_with_a_short_secret_stays_here_too() {
+    let upstream = Upstream::https("api.good.test", |seen| {
+        let status = if seen.target.ends_with("/no") { 401 } else { 200 };
+        support::upstream::full(status, &[("set-cookie", "session=1")], "")
+    });
+    let egret =
+        House::new(&policy()).env("GOOD_KEY", "abc").resolve("api.good.test", upstream.address).start();
+    let token = egret.token("acme/bot");
+    for (path, status) in [("yes", 200), ("no", 403)] {
+        let mut raw = egret.raw();
+        raw.send(format!(
+            "GET http://api.good.test/v1/public/{path} HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+        ));
+        let answer = raw.answer();
+        assert_eq!((answer.status, answer.header("set-cookie")), (status, None));
+        assert_eq!(upstream.last().header("authorization").as_deref(), Some("Bearer abc"));
+    }
+}

@@ -77,6 +77,11 @@ impl Exchange {
         self.plan().map_or(&PrivateReach::Nowhere, |plan| &plan.service.private)
     }
 
+    /// Whether a credential was attached, also one too short to be searched for in the answer.
+    pub(super) fn is_credentialed(&self) -> bool {
+        self.plan().is_some_and(|plan| plan.credential.is_some())
+    }
+
     /// Response headers that the service keeps.
     pub(super) fn kept_headers(&self) -> &[HeaderName] {
         self.plan().map_or(&[], |plan| &plan.service.keep.response_headers)

@@ -278,7 +278,7 @@ impl Upstream {
         mut response: Response<Incoming>,
         back: Option<Back>,
     ) -> Result<Response<AuditedBody>, Refusal> {
-        let credentialed = exchange.needles.is_some();
+        let credentialed = exchange.is_credentialed();
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => return self.switched(exchange, response),
             StatusCode::UNAUTHORIZED if credentialed => {
@@ -343,7 +343,7 @@ impl Upstream {
         }
         let upstream = hyper::upgrade::on(&mut response);
         let mut headers = std::mem::take(response.headers_mut());
-        answer::clean(&mut headers, exchange.needles.is_some(), exchange.kept_headers());
+        answer::clean(&mut headers, exchange.is_credentialed(), exchange.kept_headers());
         if let Some(needles) = &exchange.needles {
             needles.scrub_headers(&mut headers);
         }
