@@ -10,7 +10,7 @@ mod line;
 mod sink;
 
 pub(crate) use entry::chain;
-pub use entry::{Arrived, Credential, Entry, Granted, LimitState, Upstream};
+pub use entry::{Arrived, Credential, Entry, Granted, LimitState, Rpc, Upstream};
 pub use event::Event;
 pub use sink::{Durability, SinkKind, Unrecorded, Writer};
 

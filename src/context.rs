@@ -193,6 +193,18 @@ pub struct Identity {
     pub expires_at: u64,
     /// How the token reached egret.
     pub channel: Channel,
+    /// Everything that the token says, for conditions of a policy.
+    pub claims: Claims,
+}
+
+/// The claims of a verified token. They may speak of a person, so they are not printed.
+#[derive(Clone, Default)]
+pub struct Claims(pub Arc<serde_json::Map<String, serde_json::Value>>);
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claims(..)")
+    }
 }
 
 /// What the client chose among what it may have.

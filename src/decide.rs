@@ -4,11 +4,14 @@
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
 //! is the room's door; `reload` swaps it for the next.
 
+mod act;
+mod approval;
 mod check;
 mod credential;
 mod explain;
 mod grant;
 mod guard;
+mod inspect;
 mod judge;
 mod live;
 mod matcher;
@@ -24,11 +27,12 @@ mod role;
 mod service;
 mod source;
 mod tenant;
+mod when;
 mod yaml;
 
 pub use check::{Counts, Report, Warning, check};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
-pub use grant::{Grant, Granted};
+pub use grant::{Approval, Grant, Granted};
 pub use judge::Mode;
 pub use live::{Interception, Policies, TunnelWay};
 pub use policy::Policy;

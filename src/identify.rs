@@ -11,7 +11,6 @@ mod check;
 mod claims;
 mod clock;
 mod issuer;
-mod json;
 mod jwks;
 mod keys;
 mod mint;

@@ -6,6 +6,7 @@
 pub mod context;
 pub mod target;
 pub mod secret;
+pub mod json;
 pub mod message;
 pub mod refusal;
 pub mod standing;
@@ -13,6 +14,8 @@ pub mod audit;
 pub mod metrics;
 pub mod tls;
 pub mod connect;
+pub mod mcp;
+pub mod graphql;
 pub mod plan;
 pub mod scrub;
 pub mod fetch;

@@ -32,8 +32,8 @@ pub struct Message {
     pub target: Target,
     /// The headers that remain: each room takes out what it consumes.
     pub headers: HeaderMap,
-    /// The body, streamed.
-    pub body: Incoming,
+    /// The body.
+    pub body: RequestBody,
     /// The client's half of a protocol upgrade, when it asked for one that egret passes (`websocket`).
     pub upgrade: Option<OnUpgrade>,
     /// How a refusal of this request must be spoken.
@@ -46,6 +46,44 @@ impl Message {
     /// Ends the way here: closes the entry with the reason and gives the answer for the client.
     pub fn refuse(self, reason: Reason) -> Refusal {
         self.entry.refuse(reason, self.manner)
+    }
+}
+
+/// A request's body: streamed, or read whole where the policy has to see what it says.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// As it comes from the client.
+    Stream(Incoming),
+    /// All of it.
+    Whole(Full<Bytes>),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx).map_err(Into::into),
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Stream(stream) => stream.is_end_stream(),
+            Self::Whole(whole) => whole.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream(stream) => stream.size_hint(),
+            Self::Whole(whole) => whole.size_hint(),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Proxy {
     async fn pass(&self, arrival: Arrival) -> Result<Response<AuditedBody>, Refusal> {
         let received = Received::open(arrival, &self.audit)?; //    one meaning; an audit entry is open from here on
         let identified = self.verifier.verify(received).await?; //  who
-        let granted = self.policy.decide(identified)?; //           whether
+        let granted = self.policy.decide(identified).await?; //     whether
         let admitted = self.limits.admit(granted)?; //              how often
         let approved = self.approvals.wait(admitted).await?; //     a human's yes, where asked
         let stripped = strip::client_credentials(approved); //      nothing of the client's own

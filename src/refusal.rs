@@ -7,13 +7,13 @@ mod reason;
 mod render;
 
 pub use reason::{Facts, Reason};
-pub use render::{REALM, retry_after_seconds};
+pub use render::{MCP_MISMATCH, REALM, retry_after_seconds};
 
 use std::sync::Arc;
 
 use http::Response;
 
-use crate::{context::CorrelationId, message::AuditedBody};
+use crate::{context::CorrelationId, mcp::Waiting, message::AuditedBody};
 
 /// Where the client meets the refusal: decides between 407, 401 and 403, and what a client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Door {
 }
 
 /// Which language the client reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Dialect {
     /// Problem details (RFC 9457) that also carry `message` and `error`.
     Json,
@@ -37,15 +37,28 @@ pub enum Dialect {
     Git,
     /// Trailers-only (gRPC over HTTP/2).
     Grpc,
+    /// JSON-RPC of the Model Context Protocol: the result of a tool, or an error, for each who waits.
+    Mcp(Waiting),
 }
 
 /// How a refusal of this request must be spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Manner {
     /// Where the client meets it.
     pub door: Door,
     /// Which language it reads.
     pub dialect: Dialect,
+}
+
+impl Manner {
+    /// The status that a client gets for a reason.
+    pub fn status(&self, reason: &Reason) -> http::StatusCode {
+        match &self.dialect {
+            // A client hands the result of a tool to its model, and keeps other answers for itself.
+            Dialect::Mcp(waiting) if waiting.hears_a_result() => http::StatusCode::OK,
+            _ => reason.status(self.door),
+        }
+    }
 }
 
 /// Who was refused, as far as egret knew by then.
@@ -87,11 +100,11 @@ impl Refusal {
 
     /// The status that the client gets.
     pub fn status(&self) -> http::StatusCode {
-        self.0.reason.status(self.0.manner.door)
+        self.0.manner.status(&self.0.reason)
     }
 
     /// The answer for the client.
     pub fn into_response(self) -> Response<AuditedBody> {
-        render::response(&self.0.reason, self.0.manner, &self.0.refused)
+        render::response(&self.0.reason, &self.0.manner, &self.0.refused)
     }
 }

@@ -20,15 +20,15 @@ use std::{
 const ROOMS: [&str; 9] =
     ["listen", "identify", "decide", "limit", "approve", "strip", "credential", "record", "forward"];
 /// Words and tools.
-const FLOOR: [&str; 15] = [
-    "context", "target", "secret", "message", "refusal", "standing", "audit", "metrics", "tls", "connect",
-    "plan", "scrub", "fetch", "settings", "ca",
+const FLOOR: [&str; 18] = [
+    "context", "target", "secret", "json", "mcp", "graphql", "message", "refusal", "standing", "audit",
+    "metrics", "tls", "connect", "plan", "scrub", "fetch", "settings", "ca",
 ];
 /// All rooms together, and the doors to them.
 const PROGRAM: [&str; 6] = ["proxy", "admin", "serve", "telemetry", "cli", "main"];
 /// Proofs and facts that travel inside the doors.
-const TRAVELS: [&str; 4] =
-    ["decide::Grant", "credential::Outgoing", "strip::keep_trailers", "identify::Caller"];
+const TRAVELS: [&str; 5] =
+    ["decide::Grant", "decide::Approval", "credential::Outgoing", "strip::keep_trailers", "identify::Caller"];
 
 #[test]
 fn every_room_knows_only_the_door_before_it() {

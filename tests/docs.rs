@@ -59,6 +59,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::AgentMismatch,
         Reason::DestinationIpProhibited { address: text() },
         Reason::ActionDenied { detail: text(), needed_role: None, granted_role: None },
+        Reason::ApprovalRequired { guard: "".into(), action: text() },
         Reason::RateLimited { policy: text(), quota: 1, window: 1, retry_after: Duration::ZERO },
         Reason::CredentialMissing { what: text() },
         Reason::CredentialRejected,
@@ -84,6 +85,7 @@ fn every_reason() -> Vec<Reason> {
         ("malformed-target", 400),
         ("authority-mismatch", 400),
         ("malformed-identity", 400),
+        ("mcp-header-mismatch", 400),
         ("malformed-body", 400),
         ("uri-too-long", 400),
         ("expectation", 417),
@@ -110,6 +112,7 @@ fn is_listed(reason: &Reason) {
         | Reason::DestinationNotAllowed { .. }
         | Reason::DestinationIpProhibited { .. }
         | Reason::ActionDenied { .. }
+        | Reason::ApprovalRequired { .. }
         | Reason::RateLimited { .. }
         | Reason::CredentialMissing { .. }
         | Reason::CredentialRejected

@@ -48,6 +48,21 @@ pub struct Granted {
     pub route: Option<Arc<str>>,
 }
 
+/// What a request asks an MCP server for: its first message that names something, or its first.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Rpc {
+    /// The JSON-RPC method.
+    pub method: String,
+    /// The tool, where one is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The resource or prompt, where one is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Messages in the request.
+    pub messages: usize,
+}
+
 /// What was attached.
 #[derive(Debug, Clone)]
 pub struct Credential {
@@ -134,6 +149,8 @@ pub(super) struct Open {
     pub(super) policy: Option<(Arc<str>, Arc<str>)>,
     pub(super) granted: Option<Granted>,
     pub(super) guards: Vec<Arc<str>>,
+    pub(super) rpc: Option<Rpc>,
+    pub(super) graphql: Vec<String>,
     pub(super) shadowed: Option<(&'static str, String)>,
     pub(super) credential: Option<Credential>,
     pub(super) stripped: Vec<String>,
@@ -173,6 +190,8 @@ impl Entry {
             policy: None,
             granted: None,
             guards: Vec::new(),
+            rpc: None,
+            graphql: Vec::new(),
             shadowed: None,
             credential: None,
             stripped: Vec::new(),
@@ -257,6 +276,16 @@ impl Entry {
     /// `decide`: a guard that held.
     pub fn guarded(&mut self, guard: Arc<str>) {
         self.0.guards.push(guard);
+    }
+
+    /// `decide`: what the request's messages ask an MCP server for.
+    pub fn rpc(&mut self, rpc: Rpc) {
+        self.0.rpc = Some(rpc);
+    }
+
+    /// `decide`: what the request's GraphQL asks for: `mutation issueCreate`.
+    pub fn graphql(&mut self, fields: Vec<String>) {
+        self.0.graphql = fields;
     }
 
     /// What enforcing would have refused, in shadow mode. The first one counts.
@@ -348,7 +377,7 @@ impl Entry {
             agent_id: open.identity.as_ref().map(|i| i.agent_id.as_str().into()),
             integration_id: open.granted.as_ref().map(|g| g.integration_id.as_str().into()),
         };
-        open.refused = Some((reason.clone(), reason.status(manner.door).as_u16()));
+        open.refused = Some((reason.clone(), manner.status(&reason).as_u16()));
         open.ending = Ending::Complete;
         drop(self);
         Refusal::new(reason, manner, refused)

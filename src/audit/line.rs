@@ -7,8 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::entry::{Ending, Open};
-use crate::context::{Actor, AgentSource, Channel};
+use super::entry::{Ending, Open, Rpc};
+use crate::{
+    context::{Actor, AgentSource, Channel},
+    refusal::Reason,
+};
 
 /// Longest path in a record, in bytes; what is longer is cut.
 const LONGEST_PATH: usize = 1024;
@@ -47,9 +50,13 @@ struct Line<'a> {
     credential: Option<CredentialLine<'a>>,
     stripped: &'a [String],
     http: HttpLine<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp: Option<&'a Rpc>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    graphql: &'a [String],
     upstream: Option<UpstreamLine<'a>>,
     provider_error_code: Option<&'a str>,
-    approval: Option<()>,
+    approval: Option<ApprovalLine<'a>>,
     limit: Option<LimitLine<'a>>,
     duration_ms: DurationLine,
     client: ClientLine<'a>,
@@ -107,6 +114,12 @@ struct UpstreamLine<'a> {
     reused: bool,
     error: Option<&'a str>,
     ending: &'static str,
+}
+
+#[derive(Serialize)]
+struct ApprovalLine<'a> {
+    state: &'static str,
+    guard: &'a str,
 }
 
 #[derive(Serialize)]
@@ -230,9 +243,16 @@ fn line<'a>(open: &'a Open, event: &'static str) -> Line<'a> {
         }),
         stripped: &open.stripped,
         http: http(open),
+        mcp: open.rpc.as_ref(),
+        graphql: &open.graphql,
         upstream: None,
         provider_error_code: open.provider_error_code.as_deref(),
-        approval: None,
+        approval: match open.refused.as_ref() {
+            Some((Reason::ApprovalRequired { guard, .. }, _)) => {
+                Some(ApprovalLine { state: "required", guard })
+            }
+            _ => None,
+        },
         limit: open.limit.as_ref().map(|l| LimitLine { policy: &l.policy, remaining: l.remaining }),
         duration_ms: DurationLine {
             total: millis(open.elapsed()),

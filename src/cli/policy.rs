@@ -28,11 +28,12 @@ pub(super) struct CheckArgs {
 #[command(after_help = "\
 Examples:
   egret explain \"DELETE https://api.github.com/repos/acme/app\" --as acme/triage-bot
-  egret explain \"GET https://gmail.googleapis.com/gmail/v1/users/me/messages\" --as acme/inbox --user alice@acme.example")]
+  egret explain \"GET https://gmail.googleapis.com/gmail/v1/users/me/messages\" --as acme/inbox --user alice@acme.example
+  egret explain \"tool delete_issue @ https://mcp.linear.app/mcp\" --as acme/triage-bot")]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The request: `METHOD URL`
+    /// The request: `METHOD URL`, `tool NAME @ URL` or `graphql mutation FIELD @ URL`
     request: String,
     /// Who asks
     #[arg(long = "as", value_name = "TENANT/AGENT")]
@@ -91,17 +92,12 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
     let (settings, _) = args.settings.load()?;
     let policy = Policy::load(&settings.policy)
         .map_err(|problems| StartError::Configuration(problems.render(false)))?;
-    let (method, url) = args.request.split_once(' ').ok_or_else(|| {
-        StartError::Configuration(
-            "the request is `METHOD URL`, such as \"GET https://api.github.com/user\"".into(),
-        )
-    })?;
     let inquiry = Inquiry {
         tenant: args.who.tenant.as_str(),
         agent: args.who.agent.as_str(),
         user: args.user.as_deref(),
-        method,
-        url: url.trim(),
+        request: &args.request,
+        at: None,
         integration: args.integration.as_deref(),
     };
     let explanation = decide::explain(&policy, &inquiry).map_err(StartError::Configuration)?;

@@ -4,7 +4,15 @@ use std::{collections::HashSet, path::Path};
 
 use serde::Serialize;
 
-use super::{policy::Policy, problem::Problems, role::Role, service::Service, source::Mark, tenant::Tenant};
+use super::{
+    guard::{Guard, Matched},
+    policy::Policy,
+    problem::Problems,
+    role::{Grants, Role},
+    service::Service,
+    source::Mark,
+    tenant::Tenant,
+};
 use crate::target::Method;
 
 /// What `check` found.
@@ -92,15 +100,17 @@ fn warnings(policy: &Policy) -> Vec<Warning> {
 
 fn look(policy: &Policy, service: &Service, role: &Role, warnings: &mut Vec<Warning>) {
     for line in &role.lines {
+        let Grants::Http(methods, _) = &line.grants else { continue };
         let mut warn = |message: String| warnings.push(Warning { at: policy.mark(line.span), message });
-        let guarded = service.guards.iter().any(|guard| guard.looks_at(Method::Delete) && !guard.shadow);
-        if line.methods.contains(Method::Delete) && !guarded {
+        let looks = |guard: &Guard| matches!(&guard.matched, Matched::Http(methods, _) if methods.contains(Method::Delete));
+        let guarded = service.guards.iter().any(|guard| looks(guard) && !guard.shadow);
+        if methods.contains(Method::Delete) && !guarded {
             warn(format!(
                 "`{}` of `{}` may be deleted, and no guard looks at it",
                 line.route, service.plan.id
             ));
         }
-        if line.methods.contains(Method::Post) && line.route.ends_with("/graphql") {
+        if methods.contains(Method::Post) && line.route.ends_with("/graphql") {
             warn(format!("`POST {}` grants every GraphQL mutation", line.route));
         }
     }

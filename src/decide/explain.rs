@@ -1,12 +1,14 @@
 //! `egret explain`: why a request would be allowed or refused, step by step, without a token.
 
-use std::{fmt, fmt::Write as _};
+use std::{fmt, fmt::Write as _, time::SystemTime};
 
 use serde::Serialize;
 
 use super::{
+    act::{self, Act, Seen},
     credential,
-    judge::{Judgement, Mode, Question},
+    guard::Effect,
+    judge::{Judgement, Question},
     policy::Policy,
     promise::Request,
     source::Mark,
@@ -27,10 +29,10 @@ pub struct Inquiry<'a> {
     pub agent: &'a str,
     /// The token's user.
     pub user: Option<&'a str>,
-    /// `GET`, …, or `CONNECT`.
-    pub method: &'a str,
-    /// A URL; for `CONNECT`, host and port.
-    pub url: &'a str,
+    /// The request: `METHOD URL`, `CONNECT HOST:PORT`, `tool NAME @ URL`, `graphql mutation FIELD @ URL`.
+    pub request: &'a str,
+    /// When it is asked; now, where it does not say.
+    pub at: Option<SystemTime>,
     /// `X-Agent-Integration`.
     pub integration: Option<&'a str>,
 }
@@ -42,6 +44,8 @@ pub struct Explanation {
     pub allowed: bool,
     /// Whether the policy enforces its refusals.
     pub enforced: bool,
+    /// Whether a human has to agree first.
+    pub approval: bool,
     /// The code of the refusal, also of one that shadow mode only writes down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
@@ -72,7 +76,7 @@ pub struct Step {
 /// # Errors
 /// When a word of the inquiry is none: a message that says which.
 pub fn explain(policy: &Policy, inquiry: &Inquiry<'_>) -> Result<Explanation, String> {
-    let request = Request::parse(inquiry.method, inquiry.url)?;
+    let request = Request::read(inquiry.request)?;
     let bad = |bad: crate::context::BadIdentifier| bad.to_string();
     let tenant = TenantId::parse(inquiry.tenant).map_err(bad)?;
     let agent = AgentId::parse(inquiry.agent).map_err(bad)?;
@@ -86,24 +90,34 @@ pub fn explain(policy: &Policy, inquiry: &Inquiry<'_>) -> Result<Explanation, St
         ask: request.ask,
         method: request.method,
         target: &request.target,
+        seen: &request.seen,
         selection: &selection,
+        token: None,
+        at: inquiry.at,
     };
-    let judgement = policy.judge(&question, policy.mode());
-    let mut steps = Vec::new();
+    let judgement = policy.judge(&question);
+    let mut steps = vec![step("token", who(inquiry), None)];
     if let Some(found) = policy.tenant_or_disabled(&tenant) {
         let state = if found.disabled { ", disabled" } else { "" };
-        steps.push(step("tenant", format!("{tenant}{state}"), Some(policy.mark(found.span))));
+        let mode = if judgement.enforced() { "" } else { ", in shadow mode" };
+        steps.push(step("tenant", format!("{tenant}{state}{mode}"), Some(policy.mark(found.span))));
     }
     ground(policy, &judgement, &mut steps);
     let refused = judgement.permit().err().or(judgement.objection());
     Ok(Explanation {
         allowed: judgement.permit().is_ok(),
-        enforced: policy.mode() == Mode::Enforce,
+        enforced: judgement.enforced(),
+        approval: judgement.permit().is_ok_and(|permit| permit.approval.is_some()),
         code: refused.map(|reason| reason.facts().code),
         detail: refused.map(Reason::detail),
         change: refused.map(|reason| change(policy, &question, &judgement, reason)),
         steps,
     })
+}
+
+fn who(inquiry: &Inquiry<'_>) -> String {
+    let user = inquiry.user.map_or_else(|| "no user".to_owned(), |user| format!("user {user}"));
+    format!("tenant {}, agent {}, {user}", inquiry.tenant, inquiry.agent)
 }
 
 fn step(step: &'static str, found: String, at: Option<Mark>) -> Step {
@@ -112,35 +126,46 @@ fn step(step: &'static str, found: String, at: Option<Mark>) -> Step {
 
 fn ground(policy: &Policy, judgement: &Judgement<'_>, steps: &mut Vec<Step>) {
     let Some(integration) = judgement.integration() else { return };
-    let id = &integration.id;
-    let found = format!("{id}, {} to {}", integration.tier.as_str(), integration.service.plan.id);
+    let service = &integration.service;
+    let found = format!("{}, {} to {}", integration.id, integration.tier.as_str(), service.plan.id);
     steps.push(step("integration", found, Some(policy.mark(integration.span))));
+    steps.push(step("service", service.plan.id.to_string(), Some(policy.mark(service.span))));
     if let Some(grant) = judgement.grant() {
         steps.push(step("role", grant.role.id.to_string(), Some(policy.mark(grant.span))));
     }
     if let Some(line) = judgement.line() {
         steps.push(step("line", format!("{} ({})", line.route, line.rule), Some(policy.mark(line.span))));
     }
-    for label in judgement.guards() {
-        let guard = policy.guards().iter().find(|guard| guard.label == **label);
-        let at = guard.map(|guard| policy.mark(guard.span));
-        let shadow = if guard.is_some_and(|guard| guard.shadow) { ", only written down" } else { "" };
-        steps.push(step("guard", format!("{label}{shadow}"), at));
+    for guard in judgement.guards() {
+        let when = guard.when.as_ref().map_or_else(String::new, |when| format!(" when {}", when.text));
+        let effect = match (&guard.effect, guard.shadow) {
+            (_, true) => "only written down",
+            (Effect::Deny(_), _) => "denied",
+            (Effect::Approval, _) => "approval required",
+        };
+        let found = format!("{}: {}{when}: {effect}", guard.label, guard.text);
+        steps.push(step("guard", found, Some(policy.mark(guard.span))));
     }
     if let Ok(permit) = judgement.permit() {
-        attach(integration, steps);
+        if let Some(approval) = &permit.approval {
+            let by = policy.approvals().by.as_deref().unwrap_or("an operator");
+            let within = policy.approvals().within.as_secs();
+            let found = format!("by {by}, for {}, good for {within} s and one request", approval.action);
+            steps.push(step("approval", found, None));
+        }
+        attach(policy, integration, steps);
         let (scheme, authority) = &permit.upstream;
         steps.push(step("upstream", format!("{}://{authority}", scheme.as_str()), None));
     }
 }
 
-fn attach(integration: &Integration, steps: &mut Vec<Step>) {
+fn attach(policy: &Policy, integration: &Integration, steps: &mut Vec<Step>) {
     for LimitRule { name, quota, .. } in integration.plan.limits.iter() {
         let found = format!("{name}: {} in {} s", quota.count, quota.window.as_secs());
         steps.push(step("limit", found, None));
     }
     let found = credential::describe(integration.plan.credential.as_ref());
-    steps.push(step("credential", found, None));
+    steps.push(step("credential", found, Some(policy.mark(integration.span))));
 }
 
 /// The smallest change that would allow what is refused.
@@ -171,12 +196,11 @@ fn change(policy: &Policy, question: &Question<'_>, judgement: &Judgement<'_>, r
             format!("write `{integration}: {role}` in tenants.{tenant}.agents.{agent}")
         }
         Reason::ActionDenied { .. } => match judgement.guards().last() {
-            Some(guard) => format!("{guard} takes it away from everybody"),
-            None => format!(
-                "add `{} {}` to a role of services.{service}",
-                question.method.as_str(),
-                question.target.path
-            ),
+            Some(guard) if guard.when.is_some() => {
+                format!("{} takes it away while its `when` holds, or cannot be told", guard.label)
+            }
+            Some(guard) => format!("{} takes it away from everybody", guard.label),
+            None => format!("add `{}` to a role of services.{service}", line_for(question)),
         },
         Reason::IntegrationAmbiguous { candidates } => {
             let names: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
@@ -187,10 +211,24 @@ fn change(policy: &Policy, question: &Question<'_>, judgement: &Judgement<'_>, r
     }
 }
 
+/// The line of a role that would allow a question.
+fn line_for(question: &Question<'_>) -> String {
+    match question.seen {
+        Seen::Mcp(body) => body.items().first().map_or_else(String::new, |item| Act::from(item).to_string()),
+        Seen::GraphQl(operations) => {
+            act::fields(operations).next().map_or_else(String::new, |act| act.to_string())
+        }
+        Seen::Nothing | Seen::Unclear(_) => {
+            format!("{} {}", question.method.as_str(), question.target.path)
+        }
+    }
+}
+
 /// The explanation for a terminal.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match (self.allowed, &self.code) {
+            (true, None) if self.approval => "allowed, once a human agrees".to_owned(),
             (true, None) => "allowed".to_owned(),
             (true, Some(code)) => format!("allowed in shadow, enforcing would refuse it: {code}"),
             (false, code) => format!("refused: {}", code.unwrap_or_default()),
@@ -245,8 +283,11 @@ impl Probe {
             ask: self.request.ask,
             method: self.request.method,
             target: &self.request.target,
+            seen: &self.request.seen,
             selection: &self.selection,
+            token: None,
+            at: None,
         };
-        policy.judge(&question, policy.mode()).permit().is_ok()
+        policy.judge(&question).permit().is_ok()
     }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use super::{
+    act::{Act, Seen},
     judge::{Ask, Permit, Question},
     live::Live,
+    role::Role,
 };
 use crate::{
     context::{AuthContext, CorrelationId, Identity, Selection},
     identify::Caller,
+    mcp,
     message::Message,
     plan::Plan,
     refusal::{Reason, Refusal},
@@ -25,6 +28,10 @@ pub struct Grant {
     upstream: (Scheme, Authority),
     plan: Option<Arc<Plan>>,
     enforced: bool,
+    /// The guard that asks for a human's yes, and what for.
+    approval: Option<Approval>,
+    /// What lists in the answer may show; none where they are not to be narrowed.
+    shown: Option<Arc<Role>>,
     /// What was asked, to ask it again. Kept instead of a `Standing`: most requests are over before the policy
     /// changes, and never pay for one.
     asked: Asked,
@@ -52,11 +59,38 @@ impl Grant {
         self.enforced
     }
 
+    /// What a human has to agree to first.
+    pub fn approval(&self) -> Option<&Approval> {
+        self.approval.as_ref()
+    }
+
+    /// What lists in the answer may show, where the service gives lists of what a role can name.
+    pub fn lists(&self) -> Option<mcp::Lists> {
+        let asked_for = match &*self.asked.seen {
+            Seen::Mcp(body) => body.asks_for_a_list(),
+            // A stream may repeat what it gave before.
+            _ => self.asked.method == Method::Get,
+        };
+        let role = self.shown.clone().filter(|_| asked_for)?;
+        Some(mcp::Lists::new(move |kind, name| {
+            role.find(&Act::Named { kind, name, arguments: None }).is_some()
+        }))
+    }
+
     /// Asks again, for as long as the answer or tunnel is open.
     pub(crate) fn standing(&mut self) -> &mut Standing {
         let Self { context, upstream, asked, standing, .. } = self;
         standing.get_or_insert_with(|| asked.standing(context, upstream))
     }
+}
+
+/// What a human is asked.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    /// The guard that asks: `guards[2]`.
+    pub guard: Arc<str>,
+    /// What for: `DELETE /repos/acme/app`.
+    pub action: String,
 }
 
 /// A question with everything that it takes to ask it again.
@@ -67,6 +101,7 @@ pub(super) struct Asked {
     ask: Ask,
     method: Method,
     target: Target,
+    seen: Arc<Seen>,
     selection: Selection,
 }
 
@@ -81,7 +116,7 @@ impl Asked {
         let upstream = upstream.clone();
         let stands = move || {
             let policy = asked.live.current();
-            let judgement = policy.judge(&asked.question(), policy.mode());
+            let judgement = policy.judge(&asked.question());
             judgement.permit().is_ok_and(|permit| {
                 permit.integration.map(|i| &i.id) == integration_id.as_ref()
                     && permit.tier == tier
@@ -99,9 +134,19 @@ impl Asked {
             ask: self.ask,
             method: self.method,
             target: &self.target,
+            seen: &self.seen,
             selection: &self.selection,
+            token: Some(&self.identity),
+            at: None,
         }
     }
+}
+
+/// What a judgement permits.
+pub(super) struct Permitted<'p> {
+    pub(super) permit: Permit<'p>,
+    pub(super) shown: Option<Arc<Role>>,
+    pub(super) enforced: bool,
 }
 
 /// A request whose caller is known and whose target is allowed.
@@ -118,10 +163,11 @@ impl Granted {
         message: Message,
         caller: Caller,
         selection: Selection,
-        (live, ask): (Arc<Live>, Ask),
-        permit: Permit<'_>,
-        enforced: bool,
+        (live, ask, seen): (Arc<Live>, Ask, Arc<Seen>),
+        permitted: Permitted<'_>,
     ) -> Self {
+        let Permitted { permit, shown, enforced } = permitted;
+        let approval = permit.approval;
         let identity = caller.identity().clone();
         let context = AuthContext {
             identity: identity.clone(),
@@ -131,9 +177,10 @@ impl Granted {
             correlation_id: message.entry.correlation_id().cloned().unwrap_or_else(CorrelationId::fresh),
         };
         let target = message.target.clone();
-        let asked = Asked { live, identity, ask, method: message.method, target, selection };
+        let asked = Asked { live, identity, ask, method: message.method, target, seen, selection };
         let plan = permit.integration.map(|integration| integration.plan.clone());
-        let grant = Grant { context, upstream: permit.upstream, plan, enforced, asked, standing: None };
+        let upstream = permit.upstream;
+        let grant = Grant { context, upstream, plan, enforced, approval, shown, asked, standing: None };
         Self { message, caller, grant }
     }
 
@@ -156,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        context::{AgentId, AgentSource, Channel, IntegrationId, TenantId, Tier},
+        context::{AgentId, AgentSource, Channel, Claims, IntegrationId, TenantId, Tier},
         decide::{Policies, Policy},
         target::{Host, Path},
     };
@@ -183,6 +230,7 @@ mod tests {
             jti_hash: None,
             expires_at: u64::MAX,
             channel: Channel::ProxyBearer,
+            claims: Claims::default(),
         });
         let path = Path::parse("/v1/responses").unwrap();
         let target = Target { scheme: Scheme::Https, authority: authority.clone(), path, query: None };
@@ -200,6 +248,7 @@ mod tests {
             ask: Ask::Request,
             method: Method::Post,
             target,
+            seen: Arc::new(Seen::Nothing),
             selection,
         };
         asked.standing(&context, &(Scheme::Https, authority))

@@ -3,39 +3,78 @@
 use std::sync::Arc;
 
 use super::{
-    pattern::{Methods, Pattern},
+    act::Act,
+    judge::Question,
+    pattern::{Case, Glob, Methods, Pattern},
     problem::Findings,
     reader::{self, Fields, closest, short},
-    role::method_hint,
+    role::{method_hint, named_kind, parse_graphql, parse_grpc},
     source::Span,
-    yaml::{Node, Value},
+    when::When,
+    yaml::Node,
 };
-use crate::target::{Method, Path};
+use crate::{graphql, mcp};
 
 /// A guard, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// Only for this service.
     pub(super) service: Option<String>,
-    methods: Methods,
-    pattern: Pattern,
-    /// The sentence for the agent.
-    pub(super) deny: Arc<str>,
+    pub(super) matched: Matched,
+    /// Only where this is true.
+    pub(super) when: Option<When>,
+    pub(super) effect: Effect,
     /// Whether it only writes down that it would have held.
     pub(super) shadow: bool,
     /// `guards[2]`.
     pub(super) label: Arc<str>,
+    /// The guard as it is written: `linear tool delete_*`.
+    pub(super) text: Arc<str>,
     pub(super) span: Span,
 }
 
-impl Guard {
-    /// Whether it holds for this method on some path.
-    pub(super) fn looks_at(&self, method: Method) -> bool {
-        self.methods.contains(method)
-    }
+/// What a guard takes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Matched {
+    Http(Methods, Pattern),
+    Named(mcp::Named, Glob),
+    GraphQl(graphql::Kind, Glob),
+}
 
-    pub(super) fn covers(&self, method: Method, path: &Path) -> bool {
-        self.methods.contains(method) && self.pattern.guards(path)
+/// What a guard does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Refuses, with this sentence for the agent.
+    Deny(Arc<str>),
+    /// Asks a human.
+    Approval,
+}
+
+impl Guard {
+    /// Whether it holds for an act. Where `when` cannot be told, it holds.
+    pub(super) fn holds(&self, act: &Act<'_>, question: &Question<'_>) -> bool {
+        self.matched.covers(act, self.service.is_some())
+            && self.when.as_ref().is_none_or(|when| when.is_true(act, question))
+    }
+}
+
+impl Matched {
+    /// Whether it looks at an act. `named` says that the guard names the service.
+    fn covers(&self, act: &Act<'_>, named: bool) -> bool {
+        match (self, act) {
+            (Self::Http(methods, pattern), Act::Http(method, path)) => {
+                methods.contains(*method) && pattern.guards(path)
+            }
+            (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
+                kind == asked && glob.matches(name, Case::Insensitive)
+            }
+            (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
+                kind == asked && glob.matches(field, Case::Insensitive)
+            }
+            // What cannot be read may be anything.
+            (Self::GraphQl(..), Act::Unreadable(_)) => named,
+            _ => false,
+        }
     }
 }
 
@@ -44,69 +83,99 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> Option
     let keys = ["match", "deny", "require", "when", "shadow"];
     let fields = Fields::read(node, "a guard", &keys, findings)?;
     let shadow = fields.get("shadow").and_then(|n| reader::flag(n, "`shadow`", findings)).unwrap_or(false);
-    if let Some((when, _)) = fields.entry("when") {
-        findings.report(when.span, "`when` is not supported yet").hint("match methods and paths for now");
-    }
-    if let Some((require, value)) = fields.entry("require") {
-        if matches!(&value.value, Value::Text(text) if text == "approval") {
-            findings
-                .report(value.span, "approvals come with a later release")
-                .hint("write `deny: \"SENTENCE FOR THE AGENT\"` until then");
-        } else {
-            findings
-                .report(require.span, "`require` can only be `approval`, which comes with a later release");
-        }
-    }
-    let deny = fields.get("deny").and_then(|n| reader::text(n, "`deny`", findings));
-    if deny.is_none() && fields.get("deny").is_none() && fields.get("require").is_none() {
-        findings.report(node.span, "the guard says nothing").hint("add `deny: \"SENTENCE FOR THE AGENT\"`");
-    }
-    if deny.is_some_and(|text| text.is_empty() || text.len() > 300 || text.chars().any(char::is_control)) {
-        findings.report(node.span, "`deny` is one sentence of at most 300 characters");
-    }
+    let when = fields.get("when").map(|node| When::read(node, findings));
+    let effect = read_effect(node, &fields, findings);
     let Some(matched) = fields.get("match") else {
         findings.report(node.span, "the guard has no `match`").hint("for example `match: DELETE **`");
         return None;
     };
-    let (service, methods, pattern) = parse_match(matched, findings)?;
+    let (service, what) = parse_match(matched, findings)?;
+    let text = reader::text(matched, "`match`", findings)?.into();
     let label = format!("guards[{index}]").into();
-    Some(Guard { service, methods, pattern, deny: deny?.into(), shadow, label, span: matched.span })
+    let when = match when {
+        Some(when) => Some(when?),
+        None => None,
+    };
+    Some(Guard { service, matched: what, when, effect: effect?, shadow, label, text, span: matched.span })
 }
 
-/// Parses `[SERVICE] METHODS PATH`.
-fn parse_match(node: &Node, findings: &mut Findings) -> Option<(Option<String>, Methods, Pattern)> {
+fn read_effect(node: &Node, fields: &Fields<'_>, findings: &mut Findings) -> Option<Effect> {
+    let approval = fields
+        .get("require")
+        .map(|node| reader::word(node, "`require`", &[("approval", Effect::Approval)], findings));
+    let deny = fields.get("deny").map(|node| (node, reader::text(node, "`deny`", findings)));
+    match (approval, deny) {
+        (Some(_), Some((deny, _))) => {
+            findings
+                .report(deny.span, "a guard either denies or requires an approval")
+                .hint("a denial needs no approval: leave `require` out");
+            None
+        }
+        (Some(approval), None) => approval,
+        (None, Some((node, sentence))) => {
+            let sentence = sentence?;
+            if sentence.is_empty() || sentence.len() > 300 || sentence.chars().any(char::is_control) {
+                findings.report(node.span, "`deny` is one sentence of at most 300 characters");
+                return None;
+            }
+            Some(Effect::Deny(sentence.into()))
+        }
+        (None, None) => {
+            findings
+                .report(node.span, "the guard says nothing")
+                .hint("add `require: approval` or `deny: \"SENTENCE FOR THE AGENT\"`");
+            None
+        }
+    }
+}
+
+/// Parses `[SERVICE] METHODS PATH`, `[SERVICE] tool NAME`, `[SERVICE] graphql mutation [FIELD]` and the like.
+fn parse_match(node: &Node, findings: &mut Findings) -> Option<(Option<String>, Matched)> {
     let text = reader::text(node, "`match`", findings)?;
     let words: Vec<&str> = text.split_whitespace().collect();
-    let (service, methods, path) = match words.as_slice() {
-        [methods, path] => (None, *methods, *path),
-        [service, methods, path] => (Some((*service).to_owned()), *methods, *path),
+    let is_kind = |word: &str| named_kind(word).is_some() || word == "graphql" || word == "grpc";
+    let (service, first, rest) = match words.as_slice() {
+        [first, rest @ ..] if is_kind(first) && !rest.is_empty() => (None, *first, rest),
+        [service, first, rest @ ..] if is_kind(first) => (Some((*service).to_owned()), *first, rest),
+        [methods, rest @ ..] if rest.len() == 1 => (None, *methods, rest),
+        [service, methods, rest @ ..] if rest.len() == 1 => (Some((*service).to_owned()), *methods, rest),
         _ => {
             findings
-                .report(node.span, "`match` is `[SERVICE] METHODS PATH`")
-                .hint("for example `DELETE **` or `github POST|PUT /repos/**`");
+                .report(node.span, "`match` is `[SERVICE] METHODS PATH` or `[SERVICE] tool NAME`")
+                .hint("for example `DELETE **`, `github POST|PUT /repos/**` or `linear tool delete_*`");
             return None;
         }
     };
-    if [Some(methods), service.as_deref()]
-        .iter()
-        .flatten()
-        .any(|word| ["tool", "graphql", "grpc"].contains(word))
-    {
-        findings
-            .report(node.span, "guards on tools, GraphQL and gRPC are not supported yet")
-            .hint("match methods and paths for now");
-        return None;
-    }
-    let methods = Methods::parse(methods).map_err(|message| {
+    let wrong = |(message, hint): (String, Option<String>), findings: &mut Findings| {
         findings.report(node.span, message);
-        if let Some(hint) = method_hint(methods) {
+        if let Some(hint) = hint {
             findings.hint(hint);
         }
-    });
-    let pattern = Pattern::parse(path).map_err(|message| {
-        findings.report(node.span, message);
-    });
-    Some((service, methods.ok()?, pattern.ok()?))
+    };
+    let rest = rest.join(" ");
+    let matched = if let Some(kind) = named_kind(first) {
+        Glob::parse(&rest).map(|glob| Matched::Named(kind, glob)).map_err(|message| (message, None))
+    } else if first == "graphql" {
+        parse_graphql(&rest).map(|(kind, glob)| Matched::GraphQl(kind, glob))
+    } else if first == "grpc" {
+        parse_grpc(&rest).map(|pattern| Matched::Http(Methods::POST, pattern))
+    } else {
+        let methods = Methods::parse(first).map_err(|message| {
+            // A word that is no method may be a slip for `tool`.
+            let kinds = ["tool", "resource", "prompt", "method", "graphql", "grpc"];
+            let hint = closest(first, kinds.into_iter()).map(|meant| format!("did you mean `{meant}`?"));
+            wrong((message, hint.or_else(|| method_hint(first))), findings);
+        });
+        let pattern = Pattern::parse(&rest).map_err(|message| wrong((message, None), findings));
+        return Some((service, Matched::Http(methods.ok()?, pattern.ok()?)));
+    };
+    match matched {
+        Ok(matched) => Some((service, matched)),
+        Err(reason) => {
+            wrong(reason, findings);
+            None
+        }
+    }
 }
 
 /// Reports a guard whose service does not exist.

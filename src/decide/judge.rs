@@ -2,20 +2,22 @@
 //!
 //! Nothing here proves anything; `Policies` makes the proof (`Granted`) out of a judgement of a verified caller.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    guard::Guard,
+    act::{self, Act, Seen},
+    grant::Approval,
+    guard::{Effect, Guard},
     policy::Policy,
     push,
-    role::RoleLine,
-    service::Service,
+    role::{Role, RoleLine},
+    service::{Look, Protocol, Service},
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
 };
 use crate::{
-    context::{AgentId, Selection, TenantId, Tier, UserId},
+    context::{AgentId, Identity, Selection, TenantId, Tier, UserId},
     refusal::Reason,
-    target::{Authority, Method, Scheme, Target},
+    target::{Authority, Method, Path, Scheme, Target},
 };
 
 /// Whether refusals are enforced.
@@ -25,6 +27,11 @@ pub enum Mode {
     Enforce,
     /// What would be refused is written down, and leaves.
     Shadow,
+}
+
+impl Mode {
+    /// As a policy writes them.
+    pub(super) const WORDS: [(&str, Self); 2] = [("enforce", Self::Enforce), ("shadow", Self::Shadow)];
 }
 
 /// What is asked for.
@@ -45,7 +52,13 @@ pub(crate) struct Question<'q> {
     pub(crate) ask: Ask,
     pub(crate) method: Method,
     pub(crate) target: &'q Target,
+    /// What its body says.
+    pub(crate) seen: &'q Seen,
     pub(crate) selection: &'q Selection,
+    /// The token behind it; none where a policy is only examined.
+    pub(crate) token: Option<&'q Identity>,
+    /// When it is asked; now, where it does not say.
+    pub(crate) at: Option<SystemTime>,
 }
 
 /// The answer, and what it rests on.
@@ -62,6 +75,8 @@ pub(crate) struct Permit<'p> {
     pub(super) integration: Option<&'p Integration>,
     pub(super) tier: Tier,
     pub(super) upstream: (Scheme, Authority),
+    /// What a human has to agree to first.
+    pub(super) approval: Option<Approval>,
 }
 
 /// What was found on the way to an answer, also to a "no".
@@ -71,12 +86,25 @@ struct Grounds<'p> {
     integration: Option<&'p Integration>,
     grant: Option<&'p Grant>,
     line: Option<&'p RoleLine>,
-    guards: Vec<&'p Arc<str>>,
+    guards: Vec<&'p Arc<Guard>>,
+    approval: Option<Approval>,
     /// What would have been refused, had it been enforced. The first one counts.
     objection: Option<Reason>,
 }
 
 impl Grounds<'_> {
+    fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            integration: None,
+            grant: None,
+            line: None,
+            guards: Vec::new(),
+            approval: None,
+            objection: None,
+        }
+    }
+
     /// Refuses, or in shadow mode writes down that it would have been refused.
     fn object(&mut self, reason: Reason) -> Result<(), Reason> {
         match self.mode {
@@ -110,8 +138,20 @@ impl<'p> Judgement<'p> {
         self.grounds.line
     }
 
-    pub(super) fn guards(&self) -> &[&'p Arc<str>] {
+    /// The guards that hold.
+    pub(super) fn guards(&self) -> &[&'p Arc<Guard>] {
         &self.grounds.guards
+    }
+
+    /// Whether refusals by rule are enforced.
+    pub(super) fn enforced(&self) -> bool {
+        self.grounds.mode == Mode::Enforce
+    }
+
+    /// Whose role says what lists in the answer may show.
+    pub(super) fn lists_for(&self) -> Option<Arc<Role>> {
+        let gives_lists = matches!(self.grounds.integration?.service.protocol, Protocol::Mcp(_));
+        self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)
     }
 
     pub(super) fn objection(&self) -> Option<&Reason> {
@@ -122,11 +162,36 @@ impl<'p> Judgement<'p> {
 impl Policy {
     /// Judges a question. Refusals by rule are only written down in shadow mode; what egret cannot answer
     /// soundly (whose credential? for which user?) and what an operator switched off is refused in any mode.
-    pub(crate) fn judge(&self, question: &Question<'_>, mode: Mode) -> Judgement<'_> {
-        let mut grounds =
-            Grounds { mode, integration: None, grant: None, line: None, guards: Vec::new(), objection: None };
+    pub(crate) fn judge(&self, question: &Question<'_>) -> Judgement<'_> {
+        self.judge_in(self.mode_of(question.tenant), question)
+    }
+
+    /// Judges as if everything were enforced: what rules say, whatever the mode.
+    pub(crate) fn judge_strictly(&self, question: &Question<'_>) -> Judgement<'_> {
+        self.judge_in(Mode::Enforce, question)
+    }
+
+    fn judge_in(&self, mode: Mode, question: &Question<'_>) -> Judgement<'_> {
+        let mut grounds = Grounds::new(mode);
         let outcome = self.weigh(question, &mut grounds);
         Judgement { outcome, grounds }
+    }
+
+    /// What has to be looked for in a request's body before it can be judged, and the largest body for it.
+    pub(super) fn look_for(&self, question: &Question<'_>) -> (Look, Option<u64>) {
+        if !self.looks_into_bodies() {
+            return (Look::Nothing, None);
+        }
+        let service = || {
+            let tenant = self.tenant(question.tenant)?;
+            let agent = tenant.agent(question.agent);
+            let chosen = choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()??;
+            Some(&chosen.integration.service)
+        };
+        let looks = |service: &Arc<Service>| {
+            (service.looks_for(question.method, &question.target.path), service.plan.max_body)
+        };
+        service().map_or((Look::Nothing, None), looks)
     }
 
     fn weigh<'p>(&'p self, question: &Question<'_>, grounds: &mut Grounds<'p>) -> Result<Permit<'p>, Reason> {
@@ -135,8 +200,9 @@ impl Policy {
         if agent.is_some_and(|agent| agent.disabled) {
             return Err(Reason::AgentUnknown);
         }
+        let nobody = |upstream| Permit { integration: None, tier: Tier::App, upstream, approval: None };
         let Some(chosen) = choose(tenant, agent, question, grounds)? else {
-            return Ok(Permit { integration: None, tier: Tier::App, upstream: unmatched(question.target) });
+            return Ok(nobody(unmatched(question.target)));
         };
         let service = &*chosen.integration.service;
         let upstream = (
@@ -147,16 +213,21 @@ impl Policy {
         grounds.grant = agent.and_then(|agent| agent.grant(&chosen));
         let Some(grant) = grounds.grant else {
             let reason = match agent {
-                Some(_) => beyond_role(question, chosen.integration, None),
+                Some(_) => beyond_role(question, chosen.integration, None, &first_act(question, service)),
                 None => Reason::AgentUnknown,
             };
             grounds.object(reason)?;
-            return Ok(Permit { integration: None, tier: Tier::App, upstream });
+            return Ok(nobody(upstream));
         };
         weigh_role(question, chosen.integration, grant, grounds)?;
         weigh_guards(question, service, grant, grounds)?;
         let tier = weigh_tier(question, chosen.integration)?;
-        Ok(Permit { integration: Some(chosen.integration), tier, upstream })
+        Ok(Permit {
+            integration: Some(chosen.integration),
+            tier,
+            upstream,
+            approval: grounds.approval.take(),
+        })
     }
 }
 
@@ -174,7 +245,8 @@ impl Policy {
     ///
     /// # Errors
     /// When the tenant is unknown, or none of its integrations covers the destination.
-    pub(super) fn way(&self, question: &Question<'_>, mode: Mode) -> Result<Way, Reason> {
+    pub(super) fn way(&self, question: &Question<'_>) -> Result<Way, Reason> {
+        let mode = self.mode_of(question.tenant);
         let tenant = self.tenant(question.tenant).ok_or(Reason::TenantUnknown)?;
         let to = &question.target.authority;
         let covering = tenant.covering(to);
@@ -211,6 +283,11 @@ fn choose<'p>(
 ) -> Result<Option<Covering<'p>>, Reason> {
     let to = &question.target.authority;
     let covering = tenant.covering(to);
+    // Several servers may stand behind one host: where one's endpoint is asked for, it is that one.
+    let here =
+        |c: &Covering<'_>| question.ask == Ask::Tunnel || c.integration.service.is_at(&question.target.path);
+    let any_here = covering.clone().any(|c| here(&c));
+    let covering = covering.filter(move |c| !any_here || here(c));
     let mut enabled = covering.clone().filter(|c| !c.integration.disabled);
     if let Some(name) = &question.selection.integration {
         // An integration that does not exist, one that is elsewhere, and one that is switched off: one answer.
@@ -251,22 +328,88 @@ fn weigh_role<'p>(
     grant: &'p Grant,
     grounds: &mut Grounds<'p>,
 ) -> Result<(), Reason> {
-    grounds.line = match question.ask {
-        Ask::Request => {
-            let line = grant.role.find(question.method, &question.target.path);
-            match push::announced(question.target) {
-                Some(push) => line.and(grant.role.find(Method::Post, &push)),
-                None => line,
+    match line_for(&grant.role, question, &integration.service) {
+        Ok(line) => {
+            grounds.line = line;
+            Ok(())
+        }
+        Err(act) => grounds.object(beyond_role(question, integration, Some(grant), &act.act())),
+    }
+}
+
+/// An act that a role does not allow; the path of one may be made up.
+enum Beyond<'q> {
+    Act(Act<'q>),
+    Push(Path),
+}
+
+impl Beyond<'_> {
+    fn act(&self) -> Act<'_> {
+        match self {
+            Self::Act(act) => *act,
+            Self::Push(path) => Act::Http(Method::Post, path),
+        }
+    }
+}
+
+/// The line of a role that allows everything that is asked, or what it does not allow. None for a tunnel that
+/// egret opens: it shows its requests later, and each of them is judged.
+fn line_for<'p, 'q>(
+    role: &'p Role,
+    question: &Question<'q>,
+    service: &Service,
+) -> Result<Option<&'p RoleLine>, Beyond<'q>> {
+    let asked = Act::Http(question.method, &question.target.path);
+    if question.ask == Ask::Tunnel {
+        let line = role.find(&Act::Tunnel);
+        return if line.is_some() || !service.is_opaque() { Ok(line) } else { Err(Beyond::Act(Act::Tunnel)) };
+    }
+    match (&service.protocol, question.seen) {
+        (Protocol::Mcp(endpoint), seen) if endpoint.takes(question.method, &question.target.path) => {
+            let Seen::Mcp(body) = seen else {
+                // A stream to listen on, or the end of a session.
+                let quiet = question.method != Method::Post;
+                let line = role.find(&Act::Plumbing).filter(|_| quiet);
+                return line.map(Some).ok_or(Beyond::Act(asked));
+            };
+            let acts = body.items().iter().map(Act::from);
+            all(role, acts).map_err(Beyond::Act)
+        }
+        (Protocol::Mcp(_), _) => Err(Beyond::Act(asked)),
+        (Protocol::Http(_), seen) => {
+            let line = role.find(&asked);
+            if let Some(push) = push::announced(question.target) {
+                let push_line = role.find(&Act::Http(Method::Post, &push));
+                return line.and(push_line).map(Some).ok_or(Beyond::Push(push));
+            }
+            match (line, seen) {
+                (Some(line), _) => Ok(Some(line)),
+                (None, Seen::GraphQl(operations)) => all(role, act::fields(operations)).map_err(Beyond::Act),
+                (None, Seen::Unclear(what)) => Err(Beyond::Act(Act::Unreadable(what))),
+                (None, _) => Err(Beyond::Act(asked)),
             }
         }
-        Ask::Tunnel => grant.role.connect.as_ref(),
-    };
-    // A tunnel that egret opens shows its requests later, and each of them is judged.
-    let judged_later = question.ask == Ask::Tunnel && !integration.service.is_opaque();
-    if grounds.line.is_some() || judged_later {
-        return Ok(());
     }
-    grounds.object(beyond_role(question, integration, Some(grant)))
+}
+
+/// The line for the first act, where a role allows all of them; otherwise the first that it does not.
+fn all<'p, 'q>(role: &'p Role, acts: impl Iterator<Item = Act<'q>>) -> Result<Option<&'p RoleLine>, Act<'q>> {
+    let mut first = None;
+    for act in acts {
+        let line = role.find(&act).ok_or(act)?;
+        first.get_or_insert(line);
+    }
+    Ok(first)
+}
+
+/// What stands for a request in a refusal.
+fn first_act<'q>(question: &Question<'q>, service: &Service) -> Act<'q> {
+    let asked = Act::Http(question.method, &question.target.path);
+    match (question.ask, &service.protocol, question.seen) {
+        (Ask::Tunnel, ..) => Act::Tunnel,
+        (_, Protocol::Mcp(_), Seen::Mcp(body)) => body.items().first().map_or(asked, Act::from),
+        _ => asked,
+    }
 }
 
 fn weigh_guards<'p>(
@@ -276,23 +419,41 @@ fn weigh_guards<'p>(
     grounds: &mut Grounds<'p>,
 ) -> Result<(), Reason> {
     // Guards match methods and paths; of a tunnel there are none to see.
-    if question.ask == Ask::Tunnel {
+    if question.ask == Ask::Tunnel || service.guards.is_empty() {
         return Ok(());
     }
     let push = push::announced(question.target);
-    let covers = |guard: &Guard| {
-        guard.covers(question.method, &question.target.path)
-            || push.as_ref().is_some_and(|push| guard.covers(Method::Post, push))
-    };
-    for guard in service.guards.iter().filter(|guard| covers(guard)) {
-        grounds.guards.push(&guard.label);
-        let reason = Reason::ActionDenied {
-            detail: guard.deny.to_string(),
-            needed_role: None,
-            granted_role: Some(grant.role.id.shared()),
+    let mut acts = vec![Act::Http(question.method, &question.target.path)];
+    acts.extend(push.as_ref().map(|push| Act::Http(Method::Post, push)));
+    match question.seen {
+        Seen::Nothing => {}
+        Seen::Mcp(body) => acts.extend(body.items().iter().map(Act::from)),
+        Seen::GraphQl(operations) => acts.extend(act::fields(operations)),
+        Seen::Unclear(what) => acts.push(Act::Unreadable(what)),
+    }
+    // Ending a session deletes nothing at the server but the session.
+    if matches!(service.protocol, Protocol::Mcp(_)) && question.method == Method::Delete {
+        acts.clear();
+    }
+    for guard in &service.guards {
+        let Some(act) = acts.iter().find(|act| guard.holds(act, question)) else { continue };
+        grounds.guards.push(guard);
+        let reason = match &guard.effect {
+            Effect::Deny(sentence) => Reason::ActionDenied {
+                detail: sentence.to_string(),
+                needed_role: None,
+                granted_role: Some(grant.role.id.shared()),
+            },
+            Effect::Approval => {
+                Reason::ApprovalRequired { guard: guard.label.clone(), action: act.to_string() }
+            }
         };
         if guard.shadow {
             grounds.objection.get_or_insert(reason);
+        } else if guard.effect == Effect::Approval && grounds.mode == Mode::Enforce {
+            // A denial by a later guard comes before the question to a human.
+            let action = act.to_string();
+            grounds.approval.get_or_insert_with(|| Approval { guard: guard.label.clone(), action });
         } else {
             grounds.object(reason)?;
         }
@@ -316,31 +477,29 @@ fn weigh_tier(question: &Question<'_>, integration: &Integration) -> Result<Tier
 }
 
 /// The refusal of what a role does not cover, with the role that would.
-fn beyond_role(question: &Question<'_>, integration: &Integration, grant: Option<&Grant>) -> Reason {
+fn beyond_role(
+    question: &Question<'_>,
+    integration: &Integration,
+    grant: Option<&Grant>,
+    act: &Act<'_>,
+) -> Reason {
     let service = &integration.service;
-    let push = push::announced(question.target);
-    let (method, path) =
-        push.as_ref().map_or((question.method, &question.target.path), |push| (Method::Post, push));
-    let needed = match question.ask {
-        Ask::Request => service.smallest_role(method, path),
-        Ask::Tunnel => service.roles.iter().find(|role| role.connect.is_some()),
-    };
+    let needed = service.roles.iter().find(|role| line_for(role, question, service).is_ok());
     let has = match grant {
         Some(grant) => format!("may use {} as {}", integration.id, grant.role.id),
         None => format!("has no role on {}", integration.id),
     };
-    let action = match question.ask {
-        Ask::Request if question.method == Method::Other => "this method".to_owned(),
-        Ask::Request => {
+    let shown = match act {
+        Act::Http(method, path) if *method != Method::Other => {
             let path = integration.plan.shown_path(path.as_str()).unwrap_or_else(|| path.as_str().to_owned());
             let path: String = path.chars().take(200).collect();
             format!("{} {path}", method.as_str())
         }
-        Ask::Tunnel => "a tunnel".to_owned(),
+        act => act.to_string(),
     };
     let needs = match needed {
-        Some(role) => format!("{action} needs {}", role.id),
-        None => format!("no role of {} covers {action}", service.plan.id),
+        Some(role) => format!("{shown} needs {}", role.id),
+        None => format!("no role of {} covers {shown}", service.plan.id),
     };
     Reason::ActionDenied {
         detail: format!("{} ({}) {has}; {needs}", question.agent, question.tenant),

@@ -9,11 +9,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::{
-    grant::Granted,
-    judge::{Ask, Judgement, Mode, Question, Way},
+    act::Seen,
+    grant::{Granted, Permitted},
+    inspect,
+    judge::{Ask, Judgement, Question, Way},
     policy::Policy,
     problem::Problems,
     reload::Tried,
+    service::Look,
     source::Sources,
     tenant::{Integration, Tenant, TierKind},
 };
@@ -130,36 +133,40 @@ impl Policies {
     ///
     /// # Errors
     /// The refusal, when the policy does not allow it.
-    pub fn decide(&self, identified: Identified) -> Result<Granted, Refusal> {
-        let (message, caller, selection) = identified.into_parts();
-        match message.manner.door {
-            Door::Gateway => self.gateway(message, caller, selection),
-            Door::Connect | Door::Absolute | Door::Tunnel => {
-                self.grant(message, caller, selection, Ask::Request)
+    pub async fn decide(&self, identified: Identified) -> Result<Granted, Refusal> {
+        let (mut message, caller, mut selection) = identified.into_parts();
+        if message.manner.door == Door::Gateway {
+            let policy = self.0.current();
+            message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+            match gateway_target(&policy, caller.identity(), &message.target, &selection) {
+                Ok((integration_id, target)) => {
+                    message.entry.asked(message.method, message.method.as_str(), Some(&target));
+                    message.target = target;
+                    selection.integration = Some(integration_id);
+                }
+                Err(reason) => return Err(message.refuse(reason)),
             }
         }
-    }
-
-    /// A request in the gateway form: the first segment of its path names the integration. The target is
-    /// rewritten to the first host of its service before it is judged.
-    fn gateway(
-        &self,
-        mut message: Message,
-        caller: Caller,
-        mut selection: Selection,
-    ) -> Result<Granted, Refusal> {
-        let policy = self.0.current();
-        let identity = caller.identity();
-        message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
-        let (integration_id, target) = match gateway_target(&policy, identity, &message.target, &selection) {
-            Ok(found) => found,
-            Err(reason) => return Err(message.refuse(reason)),
-        };
-        message.entry.asked(message.method, message.method.as_str(), Some(&target));
-        message.target = target;
-        selection.integration = Some(integration_id);
-        drop(policy);
-        self.grant(message, caller, selection, Ask::Request)
+        let (mut looked, mut seen) = (Look::Nothing, Arc::new(Seen::Nothing));
+        loop {
+            let policy = self.0.policy.load_full();
+            let (look, limit) = {
+                let asked = question(&message, caller.identity(), &selection, (Ask::Request, &seen));
+                policy.look_for(&asked)
+            };
+            // What takes time to read may be asked of another policy than told to read it.
+            if look == looked {
+                return self.grant(&policy, message, caller, selection, (Ask::Request, seen));
+            }
+            seen = match inspect::look(&mut message, look, limit).await {
+                Ok(seen) => Arc::new(seen),
+                Err(reason) => {
+                    message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
+                    return Err(message.refuse(reason));
+                }
+            };
+            looked = look;
+        }
     }
 
     /// Decides what becomes of a `CONNECT`. What the agent may do inside is answered inside, request by request.
@@ -169,15 +176,16 @@ impl Policies {
     /// closed and the agent's role has no `connect`.
     pub fn tunnel(&self, identified: Identified) -> Result<TunnelWay, Refusal> {
         let (mut message, caller, selection) = identified.into_parts();
-        let policy = self.0.current();
+        let policy = self.0.policy.load_full();
         let way = {
-            let question = question(&message, caller.identity(), &selection, Ask::Tunnel);
-            policy.way(&question, policy.mode())
+            let asked = (Ask::Tunnel, Seen::NOTHING);
+            policy.way(&question(&message, caller.identity(), &selection, asked))
         };
         match way {
             Ok(Way::Opaque) => {
-                drop(policy);
-                self.grant(message, caller, selection, Ask::Tunnel).map(|g| TunnelWay::Opaque(Box::new(g)))
+                let asked = (Ask::Tunnel, Arc::new(Seen::Nothing));
+                let granted = self.grant(&policy, message, caller, selection, asked);
+                granted.map(|granted| TunnelWay::Opaque(Box::new(granted)))
             }
             Ok(Way::Intercept) => {
                 message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
@@ -194,23 +202,26 @@ impl Policies {
 
     fn grant(
         &self,
+        policy: &Policy,
         mut message: Message,
         caller: Caller,
         selection: Selection,
-        ask: Ask,
+        (ask, seen): (Ask, Arc<Seen>),
     ) -> Result<Granted, Refusal> {
-        let policy = self.0.current();
         message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
-        let judgement = {
-            let question = question(&message, caller.identity(), &selection, ask);
-            policy.judge(&question, policy.mode())
-        };
+        let judgement = policy.judge(&question(&message, caller.identity(), &selection, (ask, &seen)));
         note(&mut message.entry, &judgement, caller.identity(), &message.target);
+        let enforced = judgement.enforced();
+        let speaks_mcp = judgement.lists_for();
+        if speaks_mcp.is_some() {
+            // Another protocol could not be looked into; a server may answer as if none had been asked for.
+            message.upgrade = None;
+        }
+        let shown = speaks_mcp.filter(|_| enforced);
         match judgement.into_outcome() {
             Ok(permit) => {
-                let enforced = policy.mode() == Mode::Enforce;
-                let asked = (self.0.clone(), ask);
-                Ok(Granted::new(message, caller, selection, asked, permit, enforced))
+                let permitted = Permitted { permit, shown, enforced };
+                Ok(Granted::new(message, caller, selection, (self.0.clone(), ask, seen), permitted))
             }
             Err(reason) => Err(message.refuse(reason)),
         }
@@ -221,7 +232,7 @@ fn question<'q>(
     message: &'q Message,
     identity: &'q Identity,
     selection: &'q Selection,
-    ask: Ask,
+    (ask, seen): (Ask, &'q Seen),
 ) -> Question<'q> {
     Question {
         tenant: &identity.tenant_id,
@@ -230,7 +241,10 @@ fn question<'q>(
         ask,
         method: message.method,
         target: &message.target,
+        seen,
         selection,
+        token: Some(identity),
+        at: None,
     }
 }
 
@@ -244,7 +258,7 @@ fn note(entry: &mut audit::Entry, judgement: &Judgement<'_>, identity: &Identity
         entry.granted(granted);
     }
     for guard in judgement.guards() {
-        entry.guarded(Arc::clone(guard));
+        entry.guarded(guard.label.clone());
     }
     if let (Some(objection), Ok(_)) = (judgement.objection(), judgement.permit()) {
         entry.shadowed(objection);

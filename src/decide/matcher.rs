@@ -24,10 +24,10 @@ struct Place {
 }
 
 impl Matcher {
-    /// Builds the trie; the number of a line is its place in `lines`.
-    pub(super) fn new<'p>(lines: impl Iterator<Item = (Methods, &'p Pattern)>) -> Self {
+    /// Builds the trie over numbered lines.
+    pub(super) fn new<'p>(lines: impl Iterator<Item = (usize, Methods, &'p Pattern)>) -> Self {
         let mut this = Self { nodes: vec![Place::default()] };
-        for (number, (methods, pattern)) in lines.enumerate() {
+        for (number, methods, pattern) in lines {
             let mut at = 0;
             for segment in &pattern.segments {
                 at = this.child(at, segment);
@@ -109,7 +109,7 @@ mod tests {
     fn matcher(lines: &[(&str, &str)]) -> Matcher {
         let parsed: Vec<_> =
             lines.iter().map(|(m, p)| (Methods::parse(m).unwrap(), Pattern::parse(p).unwrap())).collect();
-        Matcher::new(parsed.iter().map(|(m, p)| (*m, p)))
+        Matcher::new(parsed.iter().enumerate().map(|(n, (m, p))| (n, *m, p)))
     }
 
     #[test]
@@ -166,7 +166,8 @@ mod tests {
                 .collect();
             let method = *[&Method::NAMED[..], &[Method::Other]].concat().get(asked.0).unwrap();
             let path = Path::parse(&asked.1).unwrap();
-            let found = Matcher::new(lines.iter().map(|(m, p)| (*m, p))).find(method, &path);
+            let found = Matcher::new(lines.iter().enumerate().map(|(n, (m, p))| (n, *m, p)));
+            let found = found.find(method, &path);
             let fits = |(m, p): &(Methods, Pattern)| m.contains(method) && p.matches(&path);
             prop_assert_eq!(found.is_some(), lines.iter().any(fits));
             if let Some(number) = found {

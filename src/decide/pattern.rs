@@ -9,6 +9,8 @@ pub(super) struct Methods(u8);
 impl Methods {
     /// `ANY`: every method that a policy can name.
     pub(super) const ANY: Self = Self(0b0111_1111);
+    /// `POST`.
+    pub(super) const POST: Self = Self(1 << (Method::Post as u8));
 
     pub(super) fn contains(self, method: Method) -> bool {
         method != Method::Other && self.0 & bit(method) != 0
@@ -50,6 +52,28 @@ pub(super) struct Pattern {
     pub(super) segments: Vec<Segment>,
     /// Whether it ends in `**`: that segment stands for zero or more segments.
     pub(super) rest: bool,
+}
+
+/// A pattern for a name that is no path: `list_*`. `*` stands for any text, also for none beside other text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Glob(Segment);
+
+impl Glob {
+    /// Parses a name with or without `*`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err("a name is one word; `*` in it stands for any text".to_owned());
+        }
+        Ok(Self(match text {
+            _ if text.bytes().all(|byte| byte == b'*') => Segment::Any,
+            _ if text.contains('*') => Segment::Glob(text.split('*').map(Into::into).collect()),
+            _ => Segment::Literal(text.into()),
+        }))
+    }
+
+    pub(super) fn matches(&self, name: &str, case: Case) -> bool {
+        self.0.matches(name, case)
+    }
 }
 
 /// One segment of a pattern.

@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    guard::{self, Guard},
+    approval::{self, Approvals},
+    guard::{self, Guard, Matched},
     judge::Mode,
     problem::{Findings, Problems},
     promise::{self, Promise},
     reader::{self, Entries, Fields},
-    service::{self, Service},
+    service::{self, Protocol, Service},
     source::{Mark, Sources, Span},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
@@ -29,10 +30,13 @@ const KEYS: [&str; 8] =
 #[derive(Debug)]
 pub struct Policy {
     mode: Mode,
+    approvals: Approvals,
     revision: Arc<str>,
     hash: Arc<str>,
     tenants: HashMap<TenantId, Tenant>,
     services: HashMap<String, Arc<Service>>,
+    /// Spares most policies a second look for the service of a request.
+    looks_into_bodies: bool,
     guards: Vec<Arc<Guard>>,
     promises: usize,
     files: Arc<[Arc<str>]>,
@@ -67,6 +71,16 @@ impl Policy {
         self.mode
     }
 
+    /// Whether refusals of this tenant's requests are enforced.
+    pub(super) fn mode_of(&self, tenant: &TenantId) -> Mode {
+        self.tenants.get(tenant).and_then(|tenant| tenant.mode).unwrap_or(self.mode)
+    }
+
+    /// Who is asked where a guard requires an approval.
+    pub(super) fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
     /// The policy's own name for its version, or the beginning of its hash.
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
@@ -98,6 +112,11 @@ impl Policy {
                 SecretRef::File(_) => None,
             })
             .collect()
+    }
+
+    /// Whether any service is one whose requests say in the body what they do.
+    pub(super) fn looks_into_bodies(&self) -> bool {
+        self.looks_into_bodies
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
@@ -134,6 +153,7 @@ struct Merged<'n> {
     mode: Option<(Span, Mode)>,
     revision: Option<(Span, &'n str)>,
     services: Entries<'n>,
+    approvals: Option<(Span, Approvals)>,
     guards: Vec<&'n Node>,
     tenants: Entries<'n>,
     tests: Vec<&'n Node>,
@@ -177,9 +197,11 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
         merged.revision.map_or_else(|| sources.hash.get(..12).unwrap_or_default(), |(_, text)| text);
     let policy = Policy {
         mode: merged.mode.map_or(Mode::Enforce, |(_, mode)| mode),
+        approvals: merged.approvals.map(|(_, approvals)| approvals).unwrap_or_default(),
         revision: revision.into(),
         hash: sources.hash.clone(),
         tenants,
+        looks_into_bodies: services.values().any(|service| !matches!(service.protocol, Protocol::Http(None))),
         services,
         guards,
         promises: promises.len(),
@@ -211,8 +233,7 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
         }
     }
     if let Some(node) = fields.get("mode") {
-        let modes = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow)];
-        let mode = reader::word(node, "`mode`", &modes, findings).map(|mode| (node.span, mode));
+        let mode = reader::word(node, "`mode`", &Mode::WORDS, findings).map(|mode| (node.span, mode));
         once("mode", &mut into.mode, mode, findings);
     }
     if let Some(node) = fields.get("revision") {
@@ -223,10 +244,9 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
         }
         once("revision", &mut into.revision, plain.map(|text| (node.span, text)), findings);
     }
-    if let Some((approvals, _)) = fields.entry("approvals") {
-        findings
-            .report(approvals.span, "approvals come with a later release")
-            .hint("leave the key out until then");
+    if let Some((key, node)) = fields.entry("approvals") {
+        let approvals = approval::read(node, findings).map(|approvals| (key.span, approvals));
+        once("approvals", &mut into.approvals, approvals, findings);
     }
     let named = |key: &str, findings: &mut Findings| {
         fields
@@ -315,6 +335,7 @@ fn read_guards(
                         )
                         .hint("take `connect` away from the roles instead");
                 }
+                Some(service) => kinds_fit(&guard, name, service, findings),
                 None if complete && !broken.contains(name) => {
                     guard::unknown_service(&guard, name, services.keys().map(String::as_str), findings);
                 }
@@ -323,9 +344,33 @@ fn read_guards(
         }
         guards.push(Arc::new(guard));
     }
+    let of_graphql = |guard: &&Arc<Guard>| matches!(guard.matched, Matched::GraphQl(..));
+    for name in guards.iter().filter(of_graphql).filter_map(|guard| guard.service.as_ref()) {
+        if let Some(service) = services.get_mut(name) {
+            service.look_at_graphql();
+        }
+    }
     for (name, service) in &mut services {
         let reach = guards.iter().filter(|guard| guard.service.as_ref().is_none_or(|only| only == name));
         service.guards = reach.cloned().collect();
     }
     (services.into_iter().map(|(name, service)| (name, Arc::new(service))).collect(), guards)
+}
+
+/// A guard of a kind that a service never sees would guard nothing.
+fn kinds_fit(guard: &Guard, name: &str, service: &Service, findings: &mut Findings) {
+    let is_mcp = matches!(service.protocol, Protocol::Mcp(_));
+    let (wrong, hint) = match guard.matched {
+        Matched::Named(..) if !is_mcp => {
+            (true, "name methods and paths, or describe its endpoint with `mcp`")
+        }
+        Matched::GraphQl(..) if is_mcp => {
+            (true, "an MCP service has `tool`, `resource`, `prompt` and `method`")
+        }
+        _ => (false, ""),
+    };
+    if wrong {
+        let what = if is_mcp { "an MCP service" } else { "no MCP service" };
+        findings.report(guard.span, format!("`{name}` is {what}: this guard would never hold")).hint(hint);
+    }
 }

@@ -1,15 +1,20 @@
 //! Promises: the `tests` of a policy. A policy that breaks one of its own is not loaded.
 
+use std::{sync::Arc, time::SystemTime};
+
 use super::{
-    judge::{Ask, Mode, Question},
+    act::Seen,
+    judge::{Ask, Question},
     policy::Policy,
     problem::Findings,
     reader::{self, Fields, short},
+    role::named_kind,
     source::Span,
     yaml::Node,
 };
 use crate::{
     context::{AgentId, IntegrationId, Selection, TenantId, UserId},
+    graphql, mcp,
     target::{Authority, Method, Path, Query, Scheme, Target},
 };
 
@@ -21,33 +26,70 @@ pub(super) struct Promise {
     user: Option<UserId>,
     request: Request,
     via: Option<IntegrationId>,
-    allowed: bool,
+    at: Option<SystemTime>,
+    expected: Expected,
     text: String,
     span: Span,
 }
 
-/// A request as tests and `explain` write it: `METHOD URL`.
+/// What a test says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Allowed,
+    Denied,
+    /// Allowed, once a human agrees.
+    Approved,
+}
+
+/// A request as tests and `explain` write it: `METHOD URL`, `tool NAME @ URL`, `graphql mutation FIELD @ URL`.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) ask: Ask,
     pub(super) method: Method,
     pub(super) target: Target,
+    pub(super) seen: Arc<Seen>,
 }
 
 impl Request {
+    /// Parses a request in one text.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words.as_slice() {
+            [kind, name, "@", url] if named_kind(kind).is_some() => {
+                let kind = named_kind(kind).unwrap_or(mcp::Named::Method);
+                let seen = Seen::Mcp(mcp::Body::asking(kind, name));
+                Ok(Self { seen: seen.into(), ..Self::parse("POST", url)? })
+            }
+            ["graphql", kind, field, "@", url] => {
+                let kind = match *kind {
+                    "query" => graphql::Kind::Query,
+                    "mutation" => graphql::Kind::Mutation,
+                    _ => return Err("`graphql` is followed by `query` or `mutation`".to_owned()),
+                };
+                let operation = graphql::Operation { kind, fields: vec![(*field).to_owned()] };
+                Ok(Self { seen: Seen::GraphQl(vec![operation]).into(), ..Self::parse("POST", url)? })
+            }
+            ["grpc", path, "@", url] => Self::parse("POST", &format!("{}{path}", url.trim_end_matches('/'))),
+            [method, url] => Self::parse(method, url),
+            _ => Err("this is no request: write `METHOD URL` or `tool NAME @ URL`".to_owned()),
+        }
+    }
+
     /// Parses `GET https://api.example.com/x?y` or `CONNECT host:443`.
     pub(super) fn parse(method: &str, url: &str) -> Result<Self, String> {
         if method == "CONNECT" {
             let authority = Authority::parse(url, None).map_err(|bad| bad.to_string())?;
             let path = Path::parse("/").map_err(|bad| bad.to_string())?;
             let target = Target { scheme: Scheme::Https, authority, path, query: None };
-            return Ok(Self { ask: Ask::Tunnel, method: Method::Other, target });
+            let seen = Arc::new(Seen::Nothing);
+            return Ok(Self { ask: Ask::Tunnel, method: Method::Other, target, seen });
         }
         let named = Method::named(method);
         if named == Method::Other {
             return Err(format!("`{}` is not a method", short(method)));
         }
-        Ok(Self { ask: Ask::Request, method: named, target: parse_url(url)? })
+        let seen = Arc::new(Seen::Nothing);
+        Ok(Self { ask: Ask::Request, method: named, target: parse_url(url)?, seen })
     }
 }
 
@@ -74,13 +116,12 @@ fn parse_url(url: &str) -> Result<Target, String> {
 
 /// Reads one item of `tests`.
 pub(super) fn read(node: &Node, promises: &mut Vec<Promise>, findings: &mut Findings) -> Option<()> {
-    let keys = ["as", "user", "allow", "deny", "approve"];
+    let keys = ["as", "user", "at", "allow", "deny", "approve"];
     let fields = Fields::read(node, "a test", &keys, findings)?;
-    if let Some((approve, _)) = fields.entry("approve") {
-        findings
-            .report(approve.span, "approvals come with a later release")
-            .hint("write `deny` while a guard denies it");
-    }
+    let at = match fields.get("at") {
+        Some(node) => Some(read_time(node, findings)?),
+        None => None,
+    };
     let user = match fields.get("user") {
         Some(node) => {
             let user = UserId::parse(reader::text(node, "`user`", findings)?);
@@ -100,9 +141,10 @@ pub(super) fn read(node: &Node, promises: &mut Vec<Promise>, findings: &mut Find
         return None;
     };
     if ["allow", "deny", "approve"].iter().all(|key| fields.get(key).is_none()) {
-        findings.report(node.span, "the test says nothing").hint("add `allow` or `deny`");
+        findings.report(node.span, "the test says nothing").hint("add `allow`, `deny` or `approve`");
     }
-    for (key, allowed) in [("allow", true), ("deny", false)] {
+    let lists = [("allow", Expected::Allowed), ("deny", Expected::Denied), ("approve", Expected::Approved)];
+    for (key, expected) in lists {
         let Some(list) = fields.get(key) else { continue };
         for item in reader::items(list, &format!("`{key}`"), findings).unwrap_or_default() {
             let Some(text) = reader::text(item, "a line of a test", findings) else { continue };
@@ -113,14 +155,15 @@ pub(super) fn read(node: &Node, promises: &mut Vec<Promise>, findings: &mut Find
                     user: user.clone(),
                     request,
                     via,
-                    allowed,
+                    at,
+                    expected,
                     text: text.to_owned(),
                     span: item.span,
                 }),
                 Err(message) => {
                     findings
                         .report(item.span, message)
-                        .hint("a line is `METHOD URL`, then `via INTEGRATION` where it matters");
+                        .hint("a line is `METHOD URL` or `tool NAME @ URL`, then `via INTEGRATION` where it matters");
                 }
             }
         }
@@ -128,17 +171,24 @@ pub(super) fn read(node: &Node, promises: &mut Vec<Promise>, findings: &mut Find
     Some(())
 }
 
+/// A moment such as `2026-11-24T22:30:00Z` (RFC 3339).
+fn read_time(node: &Node, findings: &mut Findings) -> Option<SystemTime> {
+    let text = reader::text(node, "`at`", findings)?;
+    let parsed = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
+    if parsed.is_err() {
+        findings.report(node.span, "`at` is a moment such as `2026-11-24T22:30:00Z`");
+    }
+    parsed.ok().map(SystemTime::from)
+}
+
 fn parse_line(text: &str) -> Result<(Request, Option<IntegrationId>), String> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (method, url, via) = match words.as_slice() {
-        ["tool" | "graphql" | "grpc", ..] => return Err("tests of tools are not supported yet".to_owned()),
-        [method, url] => (method, url, None),
-        [method, url, "via", via] => {
-            (method, url, Some(IntegrationId::parse(via).map_err(|bad| bad.to_string())?))
+    let (request, via) = match text.rsplit_once(" via ") {
+        Some((request, via)) => {
+            (request, Some(IntegrationId::parse(via.trim()).map_err(|bad| bad.to_string())?))
         }
-        _ => return Err("this is not a line of a test".to_owned()),
+        None => (text, None),
     };
-    Ok((Request::parse(method, url)?, via))
+    Ok((Request::read(request)?, via))
 }
 
 impl Promise {
@@ -152,25 +202,42 @@ impl Promise {
             ask: self.request.ask,
             method: self.request.method,
             target: &self.request.target,
+            seen: &self.request.seen,
             selection: &selection,
+            token: None,
+            at: self.at,
         };
         // A promise is about the rules, so shadow mode makes no difference to it.
-        let judgement = policy.judge(&question, Mode::Enforce);
+        let judgement = policy.judge_strictly(&question);
         let who = format!("{}/{}", self.tenant, self.agent);
-        match (self.allowed, judgement.permit()) {
-            (true, Err(reason)) => {
+        let text = short(&self.text);
+        match (self.expected, judgement.permit()) {
+            (Expected::Allowed | Expected::Approved, Err(reason)) => {
                 findings
-                    .report(self.span, format!("this test fails: {who} is refused `{}`", short(&self.text)))
+                    .report(self.span, format!("this test fails: {who} is refused `{text}`"))
                     .hint(format!("{}: {}", reason.facts().code, reason.detail()));
             }
-            (false, Ok(_)) => {
-                findings
-                    .report(self.span, format!("this test fails: {who} is allowed `{}`", short(&self.text)));
+            (Expected::Allowed, Ok(permit)) if permit.approval.is_some() => {
+                let message = format!("this test fails: `{text}` of {who} needs an approval");
+                findings.report(self.span, message).hint("write it under `approve`");
+                if let Some(guard) = judgement.guards().first() {
+                    findings.also(guard.span, "by this guard");
+                }
+            }
+            (Expected::Approved, Ok(permit)) if permit.approval.is_none() => {
+                let message = format!("this test fails: {who} is allowed `{text}` without an approval");
+                findings.report(self.span, message);
                 if let Some(line) = judgement.line() {
                     findings.also(line.span, "by this line");
                 }
             }
-            _ => {}
+            (Expected::Denied, Ok(_)) => {
+                findings.report(self.span, format!("this test fails: {who} is allowed `{text}`"));
+                if let Some(line) = judgement.line() {
+                    findings.also(line.span, "by this line");
+                }
+            }
+            (Expected::Denied, Err(_)) | (Expected::Allowed | Expected::Approved, Ok(_)) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading the tree: keys that must be known, shapes that must fit, and every deviation reported.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     problem::Findings,
@@ -131,8 +131,23 @@ pub(super) fn flag(node: &Node, what: &str, findings: &mut Findings) -> Option<b
     None
 }
 
+/// A time such as `30s`.
+pub(super) fn duration(node: &Node, what: &str, findings: &mut Findings) -> Option<Duration> {
+    let text = text(node, what, findings)?;
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let millis = units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*factor)
+    });
+    if millis.is_none_or(|millis| millis == 0) {
+        findings.report(node.span, format!("{what} is a time such as `30s` or `10m`"));
+        return None;
+    }
+    millis.map(Duration::from_millis)
+}
+
 /// One of a few words.
-pub(super) fn word<T: Copy>(
+pub(super) fn word<T: Clone>(
     node: &Node,
     what: &str,
     words: &[(&str, T)],
@@ -144,7 +159,7 @@ pub(super) fn word<T: Copy>(
         return None;
     };
     if let Some((_, value)) = words.iter().find(|(word, _)| word == text) {
-        return Some(*value);
+        return Some(value.clone());
     }
     hide_long(node, findings);
     findings.report(node.span, format!("{what} is one of {}", all()));

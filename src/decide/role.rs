@@ -3,18 +3,15 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    act::Act,
     matcher::Matcher,
-    pattern::{Methods, Pattern},
+    pattern::{Case, Glob, Methods, Pattern},
     problem::Findings,
     reader::{self, Fields, closest, list, short},
     source::Span,
     yaml::{Key, Node, Value},
 };
-use crate::{
-    context::RoleId,
-    plan::Intercept,
-    target::{Method, Path},
-};
+use crate::{context::RoleId, graphql, mcp};
 
 /// What an agent may do, compiled.
 #[derive(Debug)]
@@ -22,25 +19,67 @@ pub(super) struct Role {
     pub(super) id: RoleId,
     pub(super) lines: Vec<RoleLine>,
     matcher: Matcher,
-    /// Whether it holds `connect`.
-    pub(super) connect: Option<RoleLine>,
 }
 
 /// One line of a role, also when it came through `include`.
 #[derive(Debug, Clone)]
 pub(super) struct RoleLine {
-    pub(super) methods: Methods,
-    pub(super) pattern: Pattern,
-    /// The path pattern as it is written.
+    pub(super) grants: Grants,
+    /// What the line grants, as it is written: for HTTP the path pattern, otherwise the whole line.
     pub(super) route: Arc<str>,
     /// `services.github.roles.writer[1]`.
     pub(super) rule: Arc<str>,
     pub(super) span: Span,
 }
 
+/// What a line grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Grants {
+    /// `GET /repos/**`; also `grpc /package.Service/Method`, which is a `POST`.
+    Http(Methods, Pattern),
+    /// `tool list_*`, `resource file:///*`, `prompt *`, `method tasks/*`: of an MCP server.
+    Named(mcp::Named, Glob),
+    /// `graphql mutation issueCreate`.
+    GraphQl(graphql::Kind, Glob),
+    /// `connect`: a tunnel that stays closed.
+    Connect,
+}
+
 impl Role {
-    pub(super) fn find(&self, method: Method, path: &Path) -> Option<&RoleLine> {
-        self.lines.get(self.matcher.find(method, path)?)
+    /// The line that allows an act, the most specific one where paths decide.
+    pub(super) fn find(&self, act: &Act<'_>) -> Option<&RoleLine> {
+        match act {
+            Act::Http(method, path) => self.lines.get(self.matcher.find(*method, path)?),
+            Act::Unreadable(_) => None,
+            _ => self.lines.iter().find(|line| line.grants.allow(act)),
+        }
+    }
+
+    /// How much it grants, roughly: what the smallest role is found by.
+    fn breadth(&self) -> u32 {
+        let of = |line: &RoleLine| match &line.grants {
+            Grants::Http(methods, _) => methods.len(),
+            Grants::Named(..) | Grants::GraphQl(..) | Grants::Connect => 1,
+        };
+        self.lines.iter().map(of).sum()
+    }
+}
+
+impl Grants {
+    /// Whether this line alone allows an act.
+    fn allow(&self, act: &Act<'_>) -> bool {
+        match (self, act) {
+            (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
+                kind == asked && glob.matches(name, Case::Sensitive)
+            }
+            // Whoever may do anything at a server may also greet it.
+            (Self::Named(..), Act::Plumbing) | (Self::Connect, Act::Tunnel) => true,
+            (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
+                // Clients ask for `__typename` everywhere, and it says nothing.
+                kind == asked && (glob.matches(field, Case::Sensitive) || *field == "__typename")
+            }
+            _ => false,
+        }
     }
 }
 
@@ -50,14 +89,24 @@ struct Draft<'n> {
     id: Option<RoleId>,
     includes: Vec<(&'n str, Span)>,
     lines: Vec<RoleLine>,
-    connect: Option<RoleLine>,
+}
+
+/// What a service's requests look like to egret, and so which lines its roles can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visible {
+    /// Methods and paths.
+    Http,
+    /// Messages of the Model Context Protocol.
+    Mcp,
+    /// Nothing: its tunnels stay closed.
+    Nothing,
 }
 
 /// Reads the roles of a service, the smallest first.
 pub(super) fn read_all(
     service: &str,
     node: &Node,
-    intercept: Intercept,
+    visible: Visible,
     findings: &mut Findings,
 ) -> Vec<Arc<Role>> {
     let Some(entries) = reader::mapping(node, "`roles`", findings) else { return Vec::new() };
@@ -65,17 +114,14 @@ pub(super) fn read_all(
         findings.report(node.span, "`roles` is empty");
     }
     let drafts: Vec<Draft<'_>> =
-        entries.iter().map(|(key, lines)| read(service, key, lines, intercept, findings)).collect();
+        entries.iter().map(|(key, lines)| read(service, key, lines, visible, findings)).collect();
     let by_name: HashMap<&str, &Draft<'_>> = drafts.iter().map(|d| (d.key.text.as_str(), d)).collect();
     for draft in &drafts {
         check_includes(draft, &by_name, findings);
     }
     let mut roles: Vec<Arc<Role>> =
         drafts.iter().filter_map(|draft| compile(draft, &by_name)).map(Arc::new).collect();
-    roles.sort_by_cached_key(|role| {
-        let breadth: u32 = role.lines.iter().map(|line| line.methods.len()).sum();
-        (breadth, role.id.as_str().to_owned())
-    });
+    roles.sort_by_cached_key(|role| (role.breadth(), role.id.as_str().to_owned()));
     roles
 }
 
@@ -83,24 +129,16 @@ fn read<'n>(
     service: &str,
     key: &'n Key,
     node: &'n Node,
-    intercept: Intercept,
+    visible: Visible,
     findings: &mut Findings,
 ) -> Draft<'n> {
     let id = reader::identifier(key, RoleId::parse, findings);
-    let mut draft = Draft { key, id, includes: Vec::new(), lines: Vec::new(), connect: None };
+    let mut draft = Draft { key, id, includes: Vec::new(), lines: Vec::new() };
     for (index, item) in reader::items(node, "a role", findings).unwrap_or_default().iter().enumerate() {
         let rule: Arc<str> = format!("services.{service}.roles.{}[{index}]", key.text).into();
         match &item.value {
-            Value::Text(text) => match parse_line(text, intercept) {
-                Ok(Line::Connect) => {
-                    let pattern = Pattern { segments: Vec::new(), rest: true };
-                    let methods = Methods::ANY;
-                    draft.connect =
-                        Some(RoleLine { methods, pattern, route: "connect".into(), rule, span: item.span });
-                }
-                Ok(Line::Http { methods, pattern, route }) => {
-                    draft.lines.push(RoleLine { methods, pattern, route, rule, span: item.span });
-                }
+            Value::Text(text) => match parse_line(text, visible) {
+                Ok((grants, route)) => draft.lines.push(RoleLine { grants, route, rule, span: item.span }),
                 Err((message, hint)) => {
                     findings.report(item.span, message);
                     if let Some(hint) = hint {
@@ -125,33 +163,51 @@ fn read<'n>(
     draft
 }
 
-enum Line {
-    Http { methods: Methods, pattern: Pattern, route: Arc<str> },
-    Connect,
+type Wrong = (String, Option<String>);
+
+fn parse_line(text: &str, visible: Visible) -> Result<(Grants, Arc<str>), Wrong> {
+    let (first, rest) = text.split_once(' ').map_or((text, ""), |(first, rest)| (first, rest.trim_start()));
+    let wrong = |message: &str, hint: &str| Err((message.to_owned(), Some(hint.to_owned())));
+    let kind = named_kind(first);
+    match visible {
+        Visible::Nothing if text == "connect" => return Ok((Grants::Connect, "connect".into())),
+        Visible::Nothing => {
+            let message = "a service with `intercept: never` shows egret no methods and paths";
+            return wrong(message, "write `connect`, the one thing a role can grant on it");
+        }
+        Visible::Http if text == "connect" => {
+            let hint = "say `intercept: never` in the service to let its tunnels through unopened";
+            return wrong("`connect` needs a service that is not intercepted", hint);
+        }
+        Visible::Http if kind.is_some() => {
+            let message = format!("`{first}` lines belong to a service with `mcp`");
+            return wrong(&message, "name the server's endpoint in the service: `mcp: https://host/mcp`");
+        }
+        Visible::Mcp if kind.is_none() => {
+            let hint = meant_kind(first).map_or_else(
+                || "its lines are `tool NAME`, `resource URI`, `prompt NAME` and `method NAME`".to_owned(),
+                |meant| format!("did you mean `{meant}`?"),
+            );
+            return Err(("a role of an MCP service has no such line".to_owned(), Some(hint)));
+        }
+        Visible::Http | Visible::Mcp => {}
+    }
+    if let Some(kind) = kind {
+        let glob =
+            Glob::parse(rest).map_err(|message| (message, Some(format!("for example `{first} list_*`"))))?;
+        return Ok((Grants::Named(kind, glob), text.into()));
+    }
+    match first {
+        "graphql" => parse_graphql(rest).map(|(kind, glob)| (Grants::GraphQl(kind, glob), text.into())),
+        "grpc" => {
+            let pattern = parse_grpc(rest)?;
+            Ok((Grants::Http(Methods::POST, pattern), rest.into()))
+        }
+        _ => parse_http(first, rest),
+    }
 }
 
-fn parse_line(text: &str, intercept: Intercept) -> Result<Line, (String, Option<String>)> {
-    let (first, rest) = text.split_once(' ').map_or((text, ""), |(first, rest)| (first, rest.trim_start()));
-    if ["tool", "graphql", "grpc"].contains(&first) {
-        let message = format!("`{first}` lines are not supported yet");
-        return Err((message, Some("grant HTTP methods and paths for now".to_owned())));
-    }
-    match (text == "connect", intercept) {
-        (true, Intercept::Never) => return Ok(Line::Connect),
-        (true, Intercept::Always) => {
-            let hint = "say `intercept: never` in the service to let its tunnels through unopened";
-            return Err((
-                "`connect` needs a service that is not intercepted".to_owned(),
-                Some(hint.to_owned()),
-            ));
-        }
-        (false, Intercept::Never) => {
-            let hint = "write `connect`, the one thing a role can grant on it";
-            let message = "a service with `intercept: never` shows egret no methods and paths";
-            return Err((message.to_owned(), Some(hint.to_owned())));
-        }
-        (false, Intercept::Always) => {}
-    }
+fn parse_http(first: &str, rest: &str) -> Result<(Grants, Arc<str>), Wrong> {
     let methods = Methods::parse(first).map_err(|message| (message, method_hint(first)))?;
     if rest.is_empty() {
         return Err(("a line of a role names a path, too".to_owned(), Some(format!("write `{first} /**`"))));
@@ -161,8 +217,46 @@ fn parse_line(text: &str, intercept: Intercept) -> Result<Line, (String, Option<
         return Err((message, Some(format!("write `{first} /{}`", short(rest)))));
     }
     let pattern = Pattern::parse(rest).map_err(|message| (message, None))?;
-    Ok(Line::Http { methods, pattern, route: rest.into() })
+    Ok((Grants::Http(methods, pattern), rest.into()))
 }
+
+/// Parses what follows `graphql`: `query`, `mutation issueCreate`.
+pub(super) fn parse_graphql(rest: &str) -> Result<(graphql::Kind, Glob), Wrong> {
+    let (kind, field) = rest.split_once(' ').map_or((rest, "*"), |(kind, field)| (kind, field.trim_start()));
+    let kind = match kind {
+        "query" => graphql::Kind::Query,
+        "mutation" => graphql::Kind::Mutation,
+        _ => {
+            let hint = "write `graphql query *` or `graphql mutation FIELD`";
+            return Err(("`graphql` is followed by `query` or `mutation`".to_owned(), Some(hint.to_owned())));
+        }
+    };
+    let wrong =
+        |_| ("a field of the schema's root is one word".to_owned(), Some("`*` in it is any text".to_owned()));
+    Ok((kind, Glob::parse(field).map_err(wrong)?))
+}
+
+/// Parses what follows `grpc`: `/package.Service/Method`, where `*` may stand in either part.
+pub(super) fn parse_grpc(rest: &str) -> Result<Pattern, Wrong> {
+    let wrong = || {
+        let hint = "write `grpc /package.Service/Method` or `grpc /package.Service/*`";
+        ("`grpc` is followed by a service and a method".to_owned(), Some(hint.to_owned()))
+    };
+    let pattern = Pattern::parse(rest).map_err(|_| wrong())?;
+    if pattern.segments.len() == 2 && !pattern.rest { Ok(pattern) } else { Err(wrong()) }
+}
+
+/// What a word names at an MCP server.
+pub(super) fn named_kind(word: &str) -> Option<mcp::Named> {
+    KINDS.into_iter().find(|kind| kind.as_str() == word)
+}
+
+fn meant_kind(word: &str) -> Option<&'static str> {
+    closest(word, KINDS.into_iter().map(mcp::Named::as_str))
+}
+
+const KINDS: [mcp::Named; 4] =
+    [mcp::Named::Tool, mcp::Named::Resource, mcp::Named::Prompt, mcp::Named::Method];
 
 /// What to say about a word that is no method.
 pub(super) fn method_hint(text: &str) -> Option<String> {
@@ -206,13 +300,11 @@ fn reaches(from: &str, to: &str, all: &HashMap<&str, &Draft<'_>>) -> bool {
 }
 
 fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
-    let mut lines = Vec::new();
-    let mut connect = None;
+    let mut lines: Vec<RoleLine> = Vec::new();
     let mut names = vec![draft.key.text.as_str()];
     let mut at = 0;
     while let Some(part) = names.get(at).and_then(|name| all.get(name)) {
         lines.extend(part.lines.iter().cloned());
-        connect = connect.or_else(|| part.connect.clone());
         for (next, _) in &part.includes {
             if all.contains_key(next) && !names.contains(next) {
                 names.push(next);
@@ -220,6 +312,10 @@ fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
         }
         at += 1;
     }
-    let matcher = Matcher::new(lines.iter().map(|line| (line.methods, &line.pattern)));
-    Some(Role { id: draft.id.clone()?, lines, matcher, connect })
+    let http = lines.iter().enumerate().filter_map(|(number, line)| match &line.grants {
+        Grants::Http(methods, pattern) => Some((number, *methods, pattern)),
+        _ => None,
+    });
+    let matcher = Matcher::new(http);
+    Some(Role { id: draft.id.clone()?, lines, matcher })
 }

@@ -1,15 +1,16 @@
 //! A service as the policy describes it: hosts, roles, and how it is reached.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
     guard::Guard,
+    pattern::Pattern,
     problem::Findings,
     reader::{self, Fields, short},
-    role::{self, Role},
+    role::{self, Grants, Role, Visible},
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -19,7 +20,7 @@ use crate::{
     target::{Host, Method, Path, Scheme},
 };
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "hosts",
     "scheme",
     "intercept",
@@ -30,13 +31,17 @@ const KEYS: [&str; 11] = [
     "via",
     "response_timeout",
     "roles",
+    "graphql",
     "mcp",
+    "transport",
+    "messages",
 ];
 
 /// What exists out there, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) plan: Arc<plan::Service>,
+    pub(super) protocol: Protocol,
     pub(super) hosts: Vec<HostPattern>,
     /// The smallest first: the first that covers a request is the role to ask for.
     pub(super) roles: Vec<Arc<Role>>,
@@ -50,13 +55,71 @@ impl Service {
         self.roles.iter().find(|role| role.id.as_str() == name)
     }
 
-    /// The smallest role that covers a request.
-    pub(super) fn smallest_role(&self, method: Method, path: &Path) -> Option<&Arc<Role>> {
-        self.roles.iter().find(|role| role.find(method, path).is_some())
-    }
-
     pub(super) fn is_opaque(&self) -> bool {
         self.plan.intercept == Intercept::Never
+    }
+
+    /// Whether it is an MCP server with an endpoint at this path.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        matches!(&self.protocol, Protocol::Mcp(endpoint) if endpoint.is_at(path))
+    }
+
+    /// What a request's body has to be looked at for.
+    pub(super) fn looks_for(&self, method: Method, path: &Path) -> Look {
+        match &self.protocol {
+            Protocol::Mcp(endpoint) if method == Method::Post && endpoint.takes(method, path) => Look::Mcp,
+            Protocol::Http(Some(graphql)) if graphql.guards(path) => match method {
+                Method::Post => Look::GraphQl,
+                Method::Get | Method::Head => Look::GraphQlInQuery,
+                _ => Look::Nothing,
+            },
+            _ => Look::Nothing,
+        }
+    }
+}
+
+/// What a request's body has to be looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing: method and path say it all.
+    Nothing,
+    /// Messages of the Model Context Protocol.
+    Mcp,
+    /// GraphQL operations.
+    GraphQl,
+    /// GraphQL operations, in the query of the URL.
+    GraphQlInQuery,
+}
+
+/// How a service is spoken to.
+#[derive(Debug)]
+pub(super) enum Protocol {
+    /// Methods and paths; and where its GraphQL is, if a role or a guard speaks of it.
+    Http(Option<Pattern>),
+    /// The Model Context Protocol.
+    Mcp(Endpoint),
+}
+
+/// Where an MCP server is spoken to.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    path: Path,
+    /// Where messages go in the transport of 2024-11-05, whose `path` is only listened on.
+    messages: Option<Path>,
+}
+
+impl Endpoint {
+    fn is_at(&self, path: &Path) -> bool {
+        self.path == *path || self.messages.as_ref() == Some(path)
+    }
+
+    /// Whether a request of this kind belongs to the transport.
+    pub(super) fn takes(&self, method: Method, path: &Path) -> bool {
+        match (method, &self.messages) {
+            (Method::Get, _) | (Method::Post | Method::Delete, None) => self.path == *path,
+            (Method::Post, Some(messages)) => messages == path,
+            _ => false,
+        }
     }
 }
 
@@ -79,28 +142,41 @@ pub(super) enum HostName {
 pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Service> {
     let id = reader::identifier(key, ServiceId::parse, findings);
     let fields = Fields::read(node, "a service", &KEYS, findings)?;
-    if let Some((mcp, _)) = fields.entry("mcp") {
-        findings
-            .report(mcp.span, "MCP services are not supported yet")
-            .hint("name the server's host and grant its HTTP paths, or leave the service out for now");
-        return None;
-    }
     let schemes = [("https", Scheme::Https), ("http", Scheme::Http)];
     let scheme = fields.get("scheme").and_then(|n| reader::word(n, "`scheme`", &schemes, findings));
-    let scheme = scheme.unwrap_or(Scheme::Https);
     let modes = [("always", Intercept::Always), ("never", Intercept::Never)];
     let intercept = fields.get("intercept").and_then(|n| reader::word(n, "`intercept`", &modes, findings));
     let intercept = intercept.unwrap_or(Intercept::Always);
-    let hosts = fields.get("hosts").map(|node| read_hosts(node, scheme, findings));
-    if hosts.is_none() {
-        findings.report(key.span, format!("the service `{}` has no `hosts`", short(&key.text)));
-    }
-    let roles = fields.get("roles").map(|node| role::read_all(&key.text, node, intercept, findings));
+    let server = fields.get("mcp").map(|node| read_mcp(node, &fields, findings));
+    let (scheme, hosts, visible) = if let Some(server) = &server {
+        let scheme = server.as_ref().map_or(Scheme::Https, |server| server.scheme);
+        (scheme, server.as_ref().map(|server| vec![server.host.clone()]), Visible::Mcp)
+    } else {
+        let scheme = scheme.unwrap_or(Scheme::Https);
+        let hosts = fields.get("hosts").map(|node| read_hosts(node, scheme, findings));
+        if hosts.is_none() {
+            findings
+                .report(key.span, format!("the service `{}` has no `hosts`", short(&key.text)))
+                .hint("name its hosts, or for an MCP server its endpoint: `mcp: https://host/mcp`");
+        }
+        let visible = if intercept == Intercept::Never { Visible::Nothing } else { Visible::Http };
+        (scheme, hosts, visible)
+    };
+    let roles = fields.get("roles").map(|node| role::read_all(&key.text, node, visible, findings));
     if roles.is_none() {
         findings
             .report(key.span, format!("the service `{}` has no `roles`", short(&key.text)))
             .hint("without a role nobody can be granted anything on it");
     }
+    let graphql = fields.get("graphql").map(|node| read_graphql(node, findings));
+    let protocol = if let Some(server) = server {
+        Protocol::Mcp(server?.endpoint)
+    } else {
+        let mut lines = roles.iter().flatten().flat_map(|role| &role.lines);
+        let speaks = lines.any(|line| matches!(line.grants, Grants::GraphQl(..)));
+        let usual = || Pattern::parse("/graphql").ok().filter(|_| speaks);
+        Protocol::Http(graphql.flatten().or_else(usual))
+    };
     let plan = plan::Service {
         id: id?,
         scheme,
@@ -112,9 +188,109 @@ pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Se
         keep: fields.get("keep").map_or_else(Keep::default, |n| read_keep(n, findings)),
         max_body: fields.get("max_body").and_then(|n| read_size(n, findings)),
         via: fields.get("via").and_then(|n| reader::flag(n, "`via`", findings)).unwrap_or(true),
-        response_timeout: fields.get("response_timeout").and_then(|n| read_duration(n, findings)),
+        response_timeout: fields
+            .get("response_timeout")
+            .and_then(|n| reader::duration(n, "`response_timeout`", findings)),
     };
-    Some(Service { plan: Arc::new(plan), hosts: hosts?, roles: roles?, guards: Vec::new(), span: key.span })
+    let plan = Arc::new(plan);
+    Some(Service { plan, protocol, hosts: hosts?, roles: roles?, guards: Vec::new(), span: key.span })
+}
+
+impl Service {
+    /// A guard speaks of its GraphQL: from here on it is looked at, even if no role does.
+    pub(super) fn look_at_graphql(&mut self) {
+        if let Protocol::Http(graphql @ None) = &mut self.protocol {
+            *graphql = Pattern::parse("/graphql").ok();
+        }
+    }
+}
+
+/// An MCP server as its URL says.
+struct Server {
+    scheme: Scheme,
+    host: HostPattern,
+    endpoint: Endpoint,
+}
+
+fn read_mcp(node: &Node, fields: &Fields<'_>, findings: &mut Findings) -> Option<Server> {
+    for key in ["hosts", "scheme", "intercept", "graphql"] {
+        if let Some((key, _)) = fields.entry(key) {
+            findings
+                .report(key.span, format!("an MCP service has no `{}`", key.text))
+                .hint("its URL in `mcp` says where it is and how it is reached");
+        }
+    }
+    let transports = [("http", Transport::Http), ("sse", Transport::Sse)];
+    let transport = fields.get("transport").map(|n| reader::word(n, "`transport`", &transports, findings));
+    let transport = transport.unwrap_or(Some(Transport::Http))?;
+    let messages = match (transport, fields.entry("messages")) {
+        (Transport::Http, Some((key, _))) => {
+            findings
+                .report(key.span, "`messages` belongs to `transport: sse`")
+                .hint("in Streamable HTTP, messages go to the endpoint itself");
+            return None;
+        }
+        (Transport::Http, None) => None,
+        (Transport::Sse, None) => Path::parse("/message").ok(),
+        (Transport::Sse, Some((_, node))) => Some(read_path(node, "`messages`", findings)?),
+    };
+    let text = reader::text(node, "`mcp`", findings)?;
+    let (scheme, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (Scheme::Https, rest),
+        (_, Some(rest)) => (Scheme::Http, rest),
+        _ => {
+            findings
+                .report(node.span, "`mcp` is the URL of the server's endpoint")
+                .hint("for example `mcp: https://mcp.example.com/mcp`");
+            return None;
+        }
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = parse_host(authority, scheme);
+    let path = Path::parse(if path.is_empty() { "/" } else { path });
+    match (host, path) {
+        (Ok(host @ HostPattern { name: HostName::Exact(_), .. }), Ok(path)) => {
+            Some(Server { scheme, host, endpoint: Endpoint { path, messages } })
+        }
+        (Ok(_), Ok(_)) => {
+            findings.report(node.span, "an MCP server has one host, without `*`");
+            None
+        }
+        (Err(message), _) => {
+            findings.report(node.span, message);
+            None
+        }
+        (_, Err(bad)) => {
+            findings.report(node.span, bad.to_string());
+            None
+        }
+    }
+}
+
+/// How an MCP server is spoken to.
+#[derive(Debug, Clone, Copy)]
+enum Transport {
+    /// Streamable HTTP: one endpoint.
+    Http,
+    /// HTTP with SSE (2024-11-05): one path to listen on, another for messages.
+    Sse,
+}
+
+fn read_path(node: &Node, what: &str, findings: &mut Findings) -> Option<Path> {
+    let text = reader::text(node, what, findings)?;
+    Path::parse(text).map_err(|bad| _ = findings.report(node.span, format!("{what} is a path: {bad}"))).ok()
+}
+
+/// Where a service's GraphQL is: `/graphql`, `/admin/api/*/graphql.json`.
+fn read_graphql(node: &Node, findings: &mut Findings) -> Option<Pattern> {
+    let text = reader::text(node, "`graphql`", findings)?;
+    Pattern::parse(text)
+        .map_err(|message| {
+            findings
+                .report(node.span, format!("`graphql` is the path of the service's GraphQL: {message}"))
+                .hint("for example `graphql: /graphql`");
+        })
+        .ok()
 }
 
 fn read_hosts(node: &Node, scheme: Scheme, findings: &mut Findings) -> Vec<HostPattern> {
@@ -243,20 +419,6 @@ fn read_size(node: &Node, findings: &mut Findings) -> Option<u64> {
         return None;
     }
     size
-}
-
-fn read_duration(node: &Node, findings: &mut Findings) -> Option<Duration> {
-    let text = reader::text(node, "`response_timeout`", findings)?;
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let millis = units.iter().find_map(|(unit, factor)| {
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(*factor)
-    });
-    if millis.is_none_or(|millis| millis == 0) {
-        findings.report(node.span, "`response_timeout` is a time such as `30s` or `10m`");
-        return None;
-    }
-    millis.map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     credential::{self, Credential},
+    judge::Mode,
     problem::Findings,
     quota,
     reader::{self, Fields, closest, list, short},
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tenant {
     pub(super) disabled: bool,
+    /// Whether its refusals are enforced; as the policy says, where it does not say.
+    pub(super) mode: Option<Mode>,
     pub(super) integrations: Vec<Integration>,
     by_name: HashMap<String, usize>,
     exact: HashMap<Host, Vec<Reach>>,
@@ -179,8 +182,9 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<(TenantId, Tenant)> {
     let id = reader::identifier(key, TenantId::parse, findings);
-    let keys = ["disabled", "limit", "integrations", "agents"];
+    let keys = ["disabled", "mode", "limit", "integrations", "agents"];
     let fields = Fields::read(node, "a tenant", &keys, findings)?;
+    let mode = fields.get("mode").and_then(|n| reader::word(n, "`mode`", &Mode::WORDS, findings));
     let disabled =
         fields.get("disabled").and_then(|n| reader::flag(n, "`disabled`", findings)).unwrap_or(false);
     let limits = fields.get("limit").map(|node| quota::of_tenant(node, findings)).unwrap_or_default();
@@ -215,7 +219,8 @@ pub(super) fn read(
     }
     let (exact, below) = index(&draft.integrations);
     let Draft { integrations, by_name, .. } = draft;
-    let tenant = Tenant { disabled, integrations, by_name, exact, below, agents, everyone, span: key.span };
+    let tenant =
+        Tenant { disabled, mode, integrations, by_name, exact, below, agents, everyone, span: key.span };
     Some((id?, tenant))
 }
 

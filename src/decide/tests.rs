@@ -1,7 +1,9 @@
 //! What policies decide, question by question.
 
+mod bodies;
+
 use super::{
-    judge::{Ask, Mode, Question, Way},
+    judge::{Ask, Question, Way},
     policy::Policy,
     promise::Request,
 };
@@ -51,14 +53,16 @@ impl Caller {
             ask: request.ask,
             method: request.method,
             target: &request.target,
+            seen: &request.seen,
             selection: &self.selection,
+            token: None,
+            at: None,
         }
     }
 }
 
 fn request(line: &str) -> Request {
-    let (method, url) = line.split_once(' ').unwrap();
-    Request::parse(method, url).unwrap()
+    Request::read(line).unwrap()
 }
 
 /// The answer in a word: `INTEGRATION scheme://host:port`, or the code of the refusal; `(code)` what shadow mode
@@ -66,7 +70,7 @@ fn request(line: &str) -> Request {
 fn answer(policy: &Policy, who: &str, line: &str) -> String {
     let caller = Caller::parse(who);
     let request = request(line);
-    let judgement = policy.judge(&caller.question(&request), policy.mode());
+    let judgement = policy.judge(&caller.question(&request));
     let shadowed = judgement.objection().map(|r| format!(" ({})", r.facts().code)).unwrap_or_default();
     match judgement.permit() {
         Ok(permit) => {
@@ -87,7 +91,7 @@ fn check(policy: &Policy, table: &[(&str, &str, &str)]) {
 fn reason(policy: &Policy, who: &str, line: &str) -> Reason {
     let caller = Caller::parse(who);
     let request = request(line);
-    policy.judge(&caller.question(&request), policy.mode()).into_outcome().unwrap_err()
+    policy.judge(&caller.question(&request)).into_outcome().unwrap_err()
 }
 
 const TWO: &str = r#"
@@ -251,10 +255,10 @@ fn a_tier_that_contradicts_the_integrations_is_refused() {
     let mut caller = Caller::parse("t_one/writer");
     let request = request("GET https://api.example.com/v1/x");
     caller.selection.tier = Some("USER");
-    let refused = policy.judge(&caller.question(&request), Mode::Shadow).into_outcome().unwrap_err();
+    let refused = policy.judge(&caller.question(&request)).into_outcome().unwrap_err();
     assert_eq!(refused.detail(), "api acts as APP, the request asks for USER");
     caller.selection.tier = Some("APP");
-    assert!(policy.judge(&caller.question(&request), Mode::Enforce).permit().is_ok());
+    assert!(policy.judge_strictly(&caller.question(&request)).permit().is_ok());
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn a_method_without_a_name_is_never_granted() {
     let caller = Caller::parse("t_one/writer");
     let mut request = request("GET https://api.example.com/v1/x");
     request.method = Method::Other;
-    assert!(policy.judge(&caller.question(&request), Mode::Enforce).permit().is_err());
+    assert!(policy.judge_strictly(&caller.question(&request)).permit().is_err());
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn the_shortest_policy_of_the_readme_loads_by_the_catalogue() {
     );
     let caller = Caller::parse("acme/triage-bot");
     let request = request("POST https://api.openai.com/v1/responses");
-    let judgement = policy.judge(&caller.question(&request), Mode::Enforce);
+    let judgement = policy.judge_strictly(&caller.question(&request));
     let line = judgement.line().unwrap();
     assert_eq!((&*line.rule, &*line.route), ("services.openai.roles.caller[2]", "/v1/responses"));
     assert_eq!(&*judgement.grant().unwrap().label, "tenants.acme.agents.triage-bot.openai");
@@ -381,7 +385,7 @@ tenants:
     );
     let caller = Caller::parse("t/bot");
     let request = request("PATCH https://[::1]:8443/anything");
-    let judgement = policy.judge(&caller.question(&request), Mode::Enforce);
+    let judgement = policy.judge_strictly(&caller.question(&request));
     let plan = &judgement.integration().unwrap().plan;
     let scopes: Vec<_> = plan.limits.iter().map(|l| (l.scope, &*l.name)).collect();
     assert_eq!(
@@ -442,7 +446,7 @@ tenants:
 ";
     let way = |policy: &Policy, who: &str, to: &str| {
         let (caller, request) = (Caller::parse(who), request(&format!("CONNECT {to}")));
-        policy.way(&caller.question(&request), policy.mode()).map_err(|reason| reason.facts().code)
+        policy.way(&caller.question(&request)).map_err(|reason| reason.facts().code)
     };
     let enforced = policy(text);
     for (who, to, expected) in [
@@ -478,7 +482,7 @@ fn a_relative_file_reference_starts_at_the_policys_directory() {
     let policy = Policy::load(dir.path()).unwrap();
     let caller = Caller::parse("t/b");
     let request = request("POST https://api.openai.com/v1/responses");
-    let judgement = policy.judge(&caller.question(&request), Mode::Enforce);
+    let judgement = policy.judge_strictly(&caller.question(&request));
     let placements = &judgement.integration().unwrap().plan.credential.as_ref().unwrap().placements;
     assert_eq!(placements, &[Placement::Bearer(SecretRef::File(dir.path().join("k")))]);
 }
@@ -504,18 +508,22 @@ fn ten_thousand_tenants_load() {
 fn an_explanation_names_lines_and_the_smallest_change() {
     use super::{Inquiry, explain};
     let policy = policy(TWO);
-    let ask = |agent, method, url| {
-        let inquiry = Inquiry { tenant: "t_one", agent, user: None, method, url, integration: None };
+    let ask = |agent, method: &str, url: &str| {
+        let request = format!("{method} {url}");
+        let inquiry =
+            Inquiry { tenant: "t_one", agent, user: None, request: &request, at: None, integration: None };
         explain(&policy, &inquiry).unwrap().to_string()
     };
     assert_eq!(
         ask("writer", "GET", "https://api.example.com/v1/x"),
         "allowed\n  \
+         token       tenant t_one, agent writer, no user\n  \
          tenant      t_one  [policy.yaml:16:3]\n  \
          integration api, APP to api  [policy.yaml:18:7]\n  \
+         service     api  [policy.yaml:4:3]\n  \
          role        writer  [policy.yaml:23:21]\n  \
          line        /v1/** (services.api.roles.reader[0])  [policy.yaml:7:16]\n  \
-         credential  `Authorization: Bearer` from env:A\n  \
+         credential  `Authorization: Bearer` from env:A  [policy.yaml:18:7]\n  \
          upstream    https://api.example.com:443"
     );
     for (agent, method, url, change) in [
@@ -540,7 +548,7 @@ fn an_explanation_names_lines_and_the_smallest_change() {
         assert!(text.ends_with(&format!("to allow it: {change}")), "{text}");
     }
     let inquiry =
-        Inquiry { tenant: "t", agent: "b", user: None, method: "GET", url: "ftp://x/", integration: None };
+        Inquiry { tenant: "t", agent: "b", user: None, request: "GET ftp://x/", at: None, integration: None };
     assert!(explain(&policy, &inquiry).is_err());
 }
 

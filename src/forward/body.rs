@@ -12,9 +12,11 @@ use std::{
 use bytes::Bytes;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use crate::{message::BoxError, strip::keep_trailers};
+use crate::{
+    message::{BoxError, RequestBody},
+    strip::keep_trailers,
+};
 
 /// How an upload goes: shared with whoever waits for the answer.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ pub(super) struct Progress {
 /// The client's body: counted, bounded, its trailers by allow-list. Never buffered.
 #[derive(Debug)]
 pub(super) struct OutgoingBody {
-    inner: Option<Incoming>,
+    inner: Option<RequestBody>,
     limit: u64,
     trailers: Arc<[HeaderName]>,
     progress: Arc<Progress>,
@@ -38,7 +40,7 @@ pub(super) struct OutgoingBody {
 
 impl OutgoingBody {
     pub(super) fn new(
-        inner: Incoming,
+        inner: RequestBody,
         limit: Option<u64>,
         trailers: Arc<[HeaderName]>,
         progress: Arc<Progress>,
@@ -64,7 +66,7 @@ impl Body for OutgoingBody {
                 Some(Err(error)) => {
                     // A broken body must not end cleanly: the upstream would take half of it for the whole.
                     this.progress.broke.store(true, Ordering::Release);
-                    return Poll::Ready(Some(Err(error.into())));
+                    return Poll::Ready(Some(Err(error)));
                 }
             };
             match frame.into_data() {

@@ -14,6 +14,7 @@ use crate::{
     audit::Entry,
     credential::Outgoing,
     decide::Grant,
+    mcp::Lists,
     message::Message,
     plan::{Plan, PrivateReach},
     record::Recorded,
@@ -29,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) entry: Entry,
     pub(super) grant: Grant,
     pub(super) needles: Option<Arc<Needles>>,
+    /// What lists in the answer may show.
+    pub(super) lists: Option<Lists>,
     pub(super) progress: Arc<Progress>,
     pub(super) manner: Manner,
 }
@@ -49,6 +52,11 @@ impl Exchange {
             // What cannot be decoded could not be scrubbed.
             narrow_accept_encoding(&mut headers);
         }
+        let lists = grant.lists();
+        if lists.is_some() {
+            // What is coded could not be looked into.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let progress = Arc::new(Progress { bytes: entry.request_bytes(), ..Progress::default() });
         let trailers =
             grant.plan().map_or_else(|| Arc::from([]), |plan| plan.service.keep.trailers.as_slice().into());
@@ -57,7 +65,7 @@ impl Exchange {
         *request.headers_mut() = headers;
         let Outgoing { path_and_query, needles } = outgoing;
         *request.uri_mut() = Uri::from(path_and_query);
-        let this = Self { method, upgrade, entry, grant, needles, progress, manner };
+        let this = Self { method, upgrade, entry, grant, needles, lists, progress, manner };
         if this.plan().is_none_or(|plan| plan.service.via) {
             request.headers_mut().insert(header::VIA, HeaderValue::from_static("1.1 egret"));
         }

@@ -9,7 +9,7 @@ use super::{
     token::invalid,
 };
 use crate::{
-    context::{Actor, AgentId, AgentSource, BadIdentifier, Channel, Identity, TenantId, UserId},
+    context::{self, Actor, AgentId, AgentSource, BadIdentifier, Channel, Identity, TenantId, UserId},
     refusal::Reason,
     secret::sha256_hex,
 };
@@ -48,6 +48,7 @@ pub(super) struct Said {
     jti_hash: Option<Arc<str>>,
     /// `exp`.
     pub(super) expires_at: u64,
+    all: context::Claims,
 }
 
 impl Said {
@@ -81,6 +82,7 @@ impl Said {
             issuer,
             jti_hash: jti_hash(claims)?,
             expires_at,
+            all: context::Claims(Arc::new(claims.clone())),
         })
     }
 
@@ -123,6 +125,7 @@ impl Said {
             jti_hash: self.jti_hash.clone(),
             expires_at: self.expires_at,
             channel,
+            claims: self.all.clone(),
         }
     }
 

@@ -3,11 +3,13 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{json, settings::Algorithm};
-use crate::refusal::Reason;
+use super::settings::Algorithm;
+use crate::{json, refusal::Reason};
 
 /// The longest token. Real ones have 0.5 to 4 KiB; everything after this check costs time by length.
 pub(super) const LONGEST: usize = 16 * 1024;
+/// Levels of objects and arrays in a header or in claims. A delegation chain of the allowed length fits.
+const DEEPEST: usize = 16;
 /// The longest `kid`.
 const LONGEST_KID: usize = 256;
 
@@ -72,7 +74,7 @@ fn part(encoded: &str, name: &str) -> Result<Map<String, Value>, Reason> {
     let bytes = URL_SAFE_NO_PAD
         .decode(encoded)
         .map_err(|_| invalid(format!("the {name} is not base64url without padding")))?;
-    json::object(&bytes)
+    json::object(&bytes, DEEPEST)
         .ok_or_else(|| invalid(format!("the {name} is not one JSON object with unique members")))
 }
 

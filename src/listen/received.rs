@@ -12,7 +12,7 @@ use super::{
 use crate::{
     audit::{Arrived, Audit, Entry},
     context::Selection,
-    message::Message,
+    message::{Message, RequestBody},
     refusal::{Dialect, Door, Manner, Reason, Refusal},
     secret::sha256_hex,
     target::{Authority, BadTarget, Method, Path, Query, Scheme, Target},
@@ -75,6 +75,7 @@ impl Received {
             // Nothing that a client sent is ever printed.
             value.set_sensitive(true);
         }
+        let body = RequestBody::Stream(body);
         let message = Message { method, target, headers, body, upgrade, manner, entry };
         Ok(Self {
             message,

@@ -61,6 +61,13 @@ pub enum Reason {
         /// The role that the agent has.
         granted_role: Option<Arc<str>>,
     },
+    /// A guard asks for a human's yes, and nobody has given it.
+    ApprovalRequired {
+        /// The guard: `guards[2]`.
+        guard: Arc<str>,
+        /// What the yes is needed for.
+        action: String,
+    },
     /// A quota is used up.
     RateLimited {
         /// Which quota: `tenant`, `tenant-openai`, `agent-openai`.
@@ -186,6 +193,7 @@ impl Reason {
             Self::DestinationNotAllowed { .. } => ("destination_not_allowed", "Destination not allowed", 403, DENIED, "not-on-allowlist", false),
             Self::DestinationIpProhibited { .. } => ("destination_ip_prohibited", "Destination address prohibited", 403, "destination_ip_prohibited", "resolved-address-denied", false),
             Self::ActionDenied { .. } => ("action_denied", "Action not allowed", 403, DENIED, "action-denied", false),
+            Self::ApprovalRequired { .. } => ("approval_required", "Approval required", 403, DENIED, "approval-required", false),
             Self::RateLimited { .. } => ("rate_limited", "Rate limited", 429, CLIENT, "rate-limited", true),
             Self::CredentialMissing { .. } => ("credential_missing", "Credential missing", 403, DENIED, "credential-missing", false),
             Self::CredentialRejected => ("credential_rejected", "Credential rejected", 403, DENIED, "credential-rejected", false),
@@ -221,10 +229,12 @@ impl Reason {
         StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN)
     }
 
-    /// Whether this is a policy's "no" (`deny`) or something that was missing or broke (`fail`).
+    /// Whether this is a policy's "no" (`deny`), a human's yes that is due (`approve_pending`), or something that
+    /// was missing or broke (`fail`).
     pub fn decision(&self) -> &'static str {
-        match self.facts().status {
-            500.. => "fail",
+        match self {
+            Self::ApprovalRequired { .. } => "approve_pending",
+            _ if self.facts().status >= 500 => "fail",
             _ => "deny",
         }
     }
@@ -244,6 +254,7 @@ impl Reason {
             Self::DestinationNotAllowed { host, .. } => format!("no integration of this tenant covers `{host}`"),
             Self::DestinationIpProhibited { .. } => "the destination resolves to an address that is out of reach; for a local address, add it to NO_PROXY".into(),
             Self::ActionDenied { detail, .. } => detail.clone(),
+            Self::ApprovalRequired { action, .. } => format!("{action} needs a human's approval, which cannot be given yet: do something else, or ask a person to do it"),
             Self::RateLimited { policy, quota, window, .. } => format!("the limit `{policy}` of {quota} requests in {window} s is used up"),
             Self::CredentialMissing { .. } => "the credential of this integration is not set up".into(),
             Self::CredentialRejected => "the upstream did not accept the credential of this integration: it must be set anew".into(),
@@ -276,6 +287,7 @@ impl Reason {
             | Self::NotRecorded { error }
             | Self::InternalError { error } => Some(error),
             Self::RequestMalformed { what, .. } | Self::UpstreamUnscrubbable { what } => Some(what),
+            Self::ApprovalRequired { guard, .. } => Some(guard),
             Self::ActionDenied { detail, .. } => Some(detail),
             _ => None,
         }
@@ -290,6 +302,7 @@ impl Reason {
             Self::ActionDenied { needed_role, granted_role, .. } => {
                 json!({ "needed_role": needed_role, "granted_role": granted_role })
             }
+            Self::ApprovalRequired { action, .. } => json!({ "action": action }),
             Self::RateLimited { policy, .. } => json!({ "violated-policies": [policy] }),
             Self::CredentialMissing { .. } => {
                 json!({ "admin_hint": "set the secret that this integration's `credential` refers to" })

@@ -16,10 +16,13 @@ pub const REALM: &str = "egret";
 /// Where each code is explained; `docs/refusals.md` holds the same text.
 const DOCS: &str = "https://egret.dev/refusals";
 
+/// The token of a request whose MCP headers contradict its body.
+pub const MCP_MISMATCH: &str = "mcp-header-mismatch";
+
 /// What gRPC escapes in `grpc-message`: everything but visible ASCII, and `%`.
 const GRPC_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 
-pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Response<AuditedBody> {
+pub(super) fn response(reason: &Reason, manner: &Manner, refused: &Refused) -> Response<AuditedBody> {
     let facts = reason.facts();
     let status = reason.status(manner.door);
     let mut headers = HeaderMap::new();
@@ -42,7 +45,7 @@ pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Re
     if closes(reason, manner.door) {
         put(&mut headers, "connection", "close");
     }
-    let (status, body) = match manner.dialect {
+    let (status, body) = match &manner.dialect {
         // To `CONNECT`, a 200 would say that the tunnel is open.
         Dialect::Grpc if manner.door != Door::Connect => {
             put(&mut headers, "content-type", "application/grpc");
@@ -58,9 +61,15 @@ pub(super) fn response(reason: &Reason, manner: Manner, refused: &Refused) -> Re
             put(&mut headers, "content-type", "text/plain; charset=utf-8");
             (status, format!("Denied by egret: {} ({})\n", reason.detail(), facts.code))
         }
+        Dialect::Mcp(waiting) => {
+            put(&mut headers, "content-type", "application/json");
+            let problem = problem(reason, status, refused);
+            let body = waiting.answer(facts.code, &reason.detail(), &problem, facts.token == MCP_MISMATCH);
+            (manner.status(reason), body)
+        }
         Dialect::Json | Dialect::Grpc => {
             put(&mut headers, "content-type", "application/problem+json");
-            (status, problem(reason, status, refused))
+            (status, problem(reason, status, refused).to_string())
         }
     };
     let mut response = Response::new(AuditedBody::whole(body));
@@ -126,7 +135,7 @@ pub fn retry_after_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-fn problem(reason: &Reason, status: StatusCode, refused: &Refused) -> String {
+fn problem(reason: &Reason, status: StatusCode, refused: &Refused) -> Value {
     let facts = reason.facts();
     let detail = reason.detail();
     let kind = match reason {
@@ -162,7 +171,7 @@ fn problem(reason: &Reason, status: StatusCode, refused: &Refused) -> String {
     add("message", json!(detail));
     // OpenAI-style SDKs show this object and nothing else; a plain string here is dropped by them.
     add("error", json!({ "message": detail, "type": "egret_denied", "code": facts.code, "param": null }));
-    Value::Object(body).to_string()
+    Value::Object(body)
 }
 
 /// gRPC status codes: 16 is avoided, clients take it for their own credential.
@@ -206,7 +215,7 @@ mod tests {
             (Reason::BodyTooLarge { limit: 1 }, 413),
             (Reason::LoopDetected, 502),
         ] {
-            let answer = response(&reason, manner(Door::Tunnel), &Refused::default());
+            let answer = response(&reason, &manner(Door::Tunnel), &Refused::default());
             assert_eq!(answer.status(), status, "{reason:?}");
             assert!(
                 !answer.headers().contains_key("proxy-authenticate")
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_407_has_two_challenges_and_basic_is_first() {
-        let answer = response(&Reason::IdentityMissing, manner(Door::Connect), &Refused::default());
+        let answer = response(&Reason::IdentityMissing, &manner(Door::Connect), &Refused::default());
         let challenges: Vec<_> = answer.headers().get_all("proxy-authenticate").iter().collect();
         assert_eq!(answer.status(), 407);
         assert_eq!(challenges, ["Basic realm=\"egret\", charset=\"UTF-8\"", "Bearer realm=\"egret\""]);
@@ -226,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_gateway_answers_401() {
-        let answer = response(&Reason::IdentityMissing, manner(Door::Gateway), &Refused::default());
+        let answer = response(&Reason::IdentityMissing, &manner(Door::Gateway), &Refused::default());
         assert_eq!(answer.status(), 401);
         assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"egret\"");
     }
@@ -234,7 +243,7 @@ mod tests {
     #[test]
     fn grpc_reads_its_refusal_in_headers() {
         let manner = Manner { door: Door::Tunnel, dialect: Dialect::Grpc };
-        let answer = response(&Reason::TenantUnknown, manner, &Refused::default());
+        let answer = response(&Reason::TenantUnknown, &manner, &Refused::default());
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["grpc-status"]),
             (200, &HeaderValue::from_static("7"))
@@ -244,7 +253,7 @@ mod tests {
     #[test]
     fn a_refused_connect_is_never_a_200() {
         let manner = Manner { door: Door::Connect, dialect: Dialect::Grpc };
-        let answer = response(&Reason::TenantUnknown, manner, &Refused::default());
+        let answer = response(&Reason::TenantUnknown, &manner, &Refused::default());
         assert_eq!(answer.status(), 403);
     }
 

@@ -1,25 +1,52 @@
-//! JSON objects that mean one thing: no member twice at any depth, no depth without bound.
+//! JSON that means one thing: no member twice at any depth, no depth without bound.
 //!
-//! `serde_json` lets the last of two members win when it reads into a map, so two readers of one token could
-//! see two tenants (RFC 8725 §2.4 and RFC 7519 §4 leave the choice to us: refuse).
+//! `serde_json` lets the last of two members win when it reads into a map, so two readers of one text could see
+//! two tenants, or two tools (RFC 8259 §4 and RFC 7519 §4 leave the choice to us: refuse).
 
 use std::fmt;
 
+use http::{HeaderMap, header};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Levels of objects and arrays in a header or in claims. A delegation chain of the allowed length fits.
-const DEEPEST: usize = 16;
-
-/// Reads an object. The error says nothing: `serde_json` would repeat what it read.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+/// Reads a value with at most `depth` levels of objects and arrays. None where it is no JSON or has two meanings;
+/// there is no error to print, `serde_json` would repeat what it read.
+pub fn value(bytes: &[u8], depth: usize) -> Option<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: DEEPEST }.deserialize(&mut reader).ok()?;
+    let value = Strict { depth }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
-    match value {
+    Some(value)
+}
+
+/// Reads an object, as [`value`].
+pub fn object(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
+    match value(bytes, depth)? {
         Value::Object(members) => Some(members),
         _ => None,
     }
+}
+
+/// Whether an object has a member that a reader without regard for case takes for one of `names`, though it is
+/// spelled differently: Go's `encoding/json` is such a reader, and would see another message than we do.
+pub fn has_double(members: &Map<String, Value>, names: &[&str]) -> bool {
+    // Go folds by Unicode: `K` (the Kelvin sign) is `k`, `ſ` is `s`.
+    let folded = |text: &str| text.to_lowercase().replace('ſ', "s");
+    members.keys().any(|key| !names.contains(&key.as_str()) && names.contains(&folded(key).as_str()))
+}
+
+/// Whether a message's body is declared as JSON, once, in UTF-8 (RFC 8259 §8.1).
+pub fn is_declared(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(value) = value.to_str() else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
+                charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
 }
 
 /// Reads a value with at most `depth` levels below it.
@@ -98,6 +125,25 @@ impl<'de> Visitor<'de> for Strict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DEEPEST: usize = 16;
+
+    fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+        super::object(bytes, DEEPEST)
+    }
+
+    #[test]
+    fn a_spelling_that_another_reader_takes_for_a_member_is_noticed() {
+        for (text, double) in [
+            (r#"{"method":"a","Method":"b"}"#, true),
+            (r#"{"METHOD":"b"}"#, true),
+            (r#"{"paramſ":{}}"#, true),
+            (r#"{"method":"a","methods":1}"#, false),
+        ] {
+            let members = object(text.as_bytes()).unwrap();
+            assert_eq!(has_double(&members, &["method", "params"]), double, "{text}");
+        }
+    }
 
     #[test]
     fn a_member_occurs_once_at_every_depth() {

@@ -1,0 +1,82 @@
+//! What a request does, as far as a policy can see it: one act, or several of which each must be allowed.
+
+use crate::{
+    graphql, mcp,
+    target::{Method, Path},
+};
+
+/// What was found in a request's body, where its service is one whose requests say in the body what they do.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// Nothing was looked for.
+    Nothing,
+    /// Messages of the Model Context Protocol.
+    Mcp(mcp::Body),
+    /// GraphQL operations.
+    GraphQl(Vec<graphql::Operation>),
+    /// Something that has no single meaning. What is wrong, safe to show.
+    Unclear(&'static str),
+}
+
+impl Seen {
+    pub(crate) const NOTHING: &'static Self = &Self::Nothing;
+}
+
+/// One thing that a request does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act<'q> {
+    /// Method and path.
+    Http(Method, &'q Path),
+    /// One message of the Model Context Protocol that names what it wants; `arguments` of a tool.
+    Named { kind: mcp::Named, name: &'q str, arguments: Option<&'q serde_json::Value> },
+    /// What every client of an MCP server needs, whatever its role.
+    Plumbing,
+    /// One field of a GraphQL root.
+    Field(graphql::Kind, &'q str),
+    /// A GraphQL request that cannot be read.
+    Unreadable(&'static str),
+    /// A tunnel that stays closed to egret.
+    Tunnel,
+}
+
+impl std::fmt::Display for Act<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(Method::Other, _) => f.write_str("this method"),
+            Self::Http(method, path) => {
+                let path: String = path.as_str().chars().take(200).collect();
+                write!(f, "{} {path}", method.as_str())
+            }
+            Self::Named { kind, name, .. } => {
+                let name: String = name.chars().take(200).collect();
+                write!(f, "{} {name}", kind.as_str())
+            }
+            Self::Plumbing => f.write_str("this endpoint"),
+            Self::Field(kind, field) => {
+                let field: String = field.chars().take(200).collect();
+                write!(f, "graphql {} {field}", kind.as_str())
+            }
+            Self::Unreadable(what) => write!(f, "a GraphQL request that cannot be read ({what})"),
+            Self::Tunnel => f.write_str("a tunnel"),
+        }
+    }
+}
+
+impl<'q> From<&'q mcp::Item> for Act<'q> {
+    fn from(item: &'q mcp::Item) -> Self {
+        match &item.ask {
+            mcp::Ask::Named(kind, name) => {
+                let arguments = Some(&item.arguments).filter(|arguments| !arguments.is_null());
+                Self::Named { kind: *kind, name, arguments }
+            }
+            mcp::Ask::List(_) | mcp::Ask::Plumbing => Self::Plumbing,
+        }
+    }
+}
+
+/// The fields that operations ask for.
+pub(super) fn fields(operations: &[graphql::Operation]) -> impl Iterator<Item = Act<'_>> {
+    operations
+        .iter()
+        .flat_map(|operation| operation.fields.iter().map(|field| Act::Field(operation.kind, field)))
+}

@@ -1,0 +1,410 @@
+//! One body: what each of its messages asks for.
+
+use http::{HeaderMap, header};
+use serde_json::{Map, Value};
+
+use super::Waiting;
+use crate::json;
+
+/// Levels of objects and arrays in a body; tools take nested arguments.
+const DEEPEST: usize = 64;
+/// Messages in one batch (2025-03-26, "Batching").
+const MOST_MESSAGES: usize = 100;
+/// The longest name of a method, a tool, a prompt or a resource, in bytes.
+const LONGEST_NAME: usize = 1024;
+
+/// Why a body has no single meaning. The words are safe to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclear {
+    /// What is wrong.
+    pub what: &'static str,
+    /// Whether headers and body disagree: that has a code of its own (2026-07-28, "Server Validation").
+    pub mismatch: bool,
+}
+
+/// The messages of one `POST`.
+#[derive(Debug)]
+pub struct Body {
+    items: Vec<Item>,
+    batch: bool,
+}
+
+/// One message.
+#[derive(Debug)]
+pub struct Item {
+    /// The request's id, a string or a number; none for notifications and for answers to the server.
+    pub id: Option<Value>,
+    /// The JSON-RPC method; empty for an answer to the server.
+    pub method: String,
+    /// What it asks for.
+    pub ask: Ask,
+    /// What a tool is called with.
+    pub arguments: Value,
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Something that a role names.
+    Named(Named, String),
+    /// A list, of which the client gets what its role may use.
+    List(List),
+    /// What every client needs: `initialize`, `ping`, `server/discover`, `logging/setLevel`,
+    /// `subscriptions/listen`, notifications, and answers to the server's own requests.
+    Plumbing,
+}
+
+/// What a role can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// `tools/call`.
+    Tool,
+    /// `resources/read`, `resources/subscribe`, `resources/unsubscribe`, and completions for one.
+    Resource,
+    /// `prompts/get`, and completions for one.
+    Prompt,
+    /// Any other method.
+    Method,
+}
+
+impl Named {
+    /// The word of the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+            Self::Method => "method",
+        }
+    }
+}
+
+/// A list that a server gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// `tools/list`.
+    Tools,
+    /// `resources/list`.
+    Resources,
+    /// `resources/templates/list`.
+    ResourceTemplates,
+    /// `prompts/list`.
+    Prompts,
+}
+
+impl Body {
+    /// Reads a whole body; `headers` must not say anything else than it.
+    ///
+    /// # Errors
+    /// When it is no JSON-RPC, when it has two meanings, or when the headers contradict it.
+    pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Self, Unclear> {
+        plain_json(headers)?;
+        let value = json::value(body, DEEPEST).ok_or(unclear("the body is not JSON with one meaning"))?;
+        let (items, batch) = match value {
+            Value::Array(messages) if messages.is_empty() => return Err(unclear("the batch is empty")),
+            Value::Array(messages) if messages.len() > MOST_MESSAGES => {
+                return Err(unclear("the batch holds more than 100 messages"));
+            }
+            Value::Array(messages) => {
+                (messages.into_iter().map(Item::read).collect::<Result<Vec<_>, _>>()?, true)
+            }
+            message => (vec![Item::read(message)?], false),
+        };
+        let body = Self { items, batch };
+        body.agrees(headers)?;
+        Ok(body)
+    }
+
+    /// A body that asks for one thing, to examine a policy with.
+    pub fn asking(kind: Named, name: &str) -> Self {
+        let (id, method) = (Some(Value::from(1)), kind.as_str().to_owned());
+        let item = Item { id, method, ask: Ask::Named(kind, name.to_owned()), arguments: Value::Null };
+        Self { items: vec![item], batch: false }
+    }
+
+    /// The messages, at least one.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Whether an answer to it holds a list.
+    pub fn asks_for_a_list(&self) -> bool {
+        self.items.iter().any(|item| matches!(item.ask, Ask::List(_)))
+    }
+
+    /// Who waits for an answer to it.
+    pub fn waiting(&self) -> Waiting {
+        let ids = self.items.iter().filter_map(|item| {
+            let calls = matches!(item.ask, Ask::Named(Named::Tool, _));
+            item.id.clone().map(|id| (id, calls))
+        });
+        Waiting::new(ids.collect(), self.batch)
+    }
+
+    /// `Mcp-Method` and `Mcp-Name` say what the body says, or nothing.
+    fn agrees(&self, headers: &HeaderMap) -> Result<(), Unclear> {
+        let mismatch = |what| Unclear { what, mismatch: true };
+        let method = one(headers, "mcp-method").map_err(mismatch)?;
+        let name = one(headers, "mcp-name").map_err(mismatch)?;
+        if method.is_none() && name.is_none() {
+            return Ok(());
+        }
+        let (false, [item]) = (self.batch, self.items.as_slice()) else {
+            return Err(mismatch("`Mcp-Method` and `Mcp-Name` go with one message, not with a batch"));
+        };
+        if method.is_some_and(|method| method != item.method) {
+            return Err(mismatch("`Mcp-Method` names another method than the body"));
+        }
+        let own = match &item.ask {
+            Ask::Named(Named::Tool | Named::Resource | Named::Prompt, name) => Some(name.as_str()),
+            _ => None,
+        };
+        match name {
+            Some(name) if own != Some(&*decoded(&name)) => {
+                Err(mismatch("`Mcp-Name` names something else than the body"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The body is JSON in UTF-8 and is not coded: what cannot be read is not passed on.
+fn plain_json(headers: &HeaderMap) -> Result<(), Unclear> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(unclear("the body has a content encoding"));
+    }
+    json::is_declared(headers).then_some(()).ok_or(unclear("the body is not declared as `application/json`"))
+}
+
+fn unclear(what: &'static str) -> Unclear {
+    Unclear { what, mismatch: false }
+}
+
+fn one(headers: &HeaderMap, name: &str) -> Result<Option<String>, &'static str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            value.to_str().map(|value| Some(value.to_owned())).map_err(|_| "an `Mcp-…` header is not ASCII")
+        }
+        (Some(_), Some(_)) => Err("an `Mcp-…` header stands twice"),
+    }
+}
+
+/// A name that does not fit into a header is sent as `=?base64?…?=` (2026-07-28, "Value Encoding").
+fn decoded(name: &str) -> std::borrow::Cow<'_, str> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let coded = name.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
+    let text =
+        coded.and_then(|coded| STANDARD.decode(coded).ok()).and_then(|raw| String::from_utf8(raw).ok());
+    text.map_or(name.into(), Into::into)
+}
+
+impl Item {
+    fn read(message: Value) -> Result<Self, Unclear> {
+        const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+        let Value::Object(mut message) = message else { return Err(unclear("a message is an object")) };
+        if json::has_double(&message, &MEMBERS) {
+            return Err(unclear("a member of the message is spelled in two ways"));
+        }
+        if message.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Err(unclear("a message says `\"jsonrpc\": \"2.0\"`"));
+        }
+        let id = match message.remove("id") {
+            None => None,
+            Some(id @ Value::String(_)) => Some(id),
+            Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Some(Value::Number(id)),
+            Some(_) => return Err(unclear("an `id` is a string or a whole number")),
+        };
+        let answers = message.contains_key("result") || message.contains_key("error");
+        let method = match message.remove("method") {
+            Some(Value::String(method)) if !answers => method,
+            None if answers => {
+                let arguments = Value::Null;
+                return Ok(Self { id: None, method: String::new(), ask: Ask::Plumbing, arguments });
+            }
+            _ => return Err(unclear("a message has either a `method` or an answer")),
+        };
+        if method.is_empty() || method.len() > LONGEST_NAME || method.chars().any(char::is_control) {
+            return Err(unclear("this is not the name of a method"));
+        }
+        let mut params = match message.remove("params") {
+            None => Map::new(),
+            Some(Value::Object(params)) => params,
+            Some(_) => return Err(unclear("`params` is an object")),
+        };
+        let ask = ask(&method, id.is_some(), &params)?;
+        let arguments = params.remove("arguments").unwrap_or_default();
+        Ok(Self { id, method, ask, arguments })
+    }
+}
+
+fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Unclear> {
+    if json::has_double(params, &["name", "uri", "ref", "arguments"]) {
+        return Err(unclear("a parameter is spelled in two ways"));
+    }
+    Ok(match method {
+        "tools/call" => Ask::Named(Named::Tool, text(params, "name")?),
+        "prompts/get" => Ask::Named(Named::Prompt, text(params, "name")?),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+            Ask::Named(Named::Resource, text(params, "uri")?)
+        }
+        "completion/complete" => completion(params)?,
+        "tools/list" => Ask::List(List::Tools),
+        "prompts/list" => Ask::List(List::Prompts),
+        "resources/list" => Ask::List(List::Resources),
+        "resources/templates/list" => Ask::List(List::ResourceTemplates),
+        "initialize" | "ping" | "server/discover" | "logging/setLevel" | "subscriptions/listen" => {
+            Ask::Plumbing
+        }
+        _ if method.starts_with("notifications/") && !waits => Ask::Plumbing,
+        _ => Ask::Named(Named::Method, method.to_owned()),
+    })
+}
+
+/// A completion tells what values an argument of a prompt or a resource template can take.
+fn completion(params: &Map<String, Value>) -> Result<Ask, Unclear> {
+    let missing = || unclear("the completion does not say for what");
+    let Some(Value::Object(about)) = params.get("ref") else { return Err(missing()) };
+    if json::has_double(about, &["type", "name", "uri"]) {
+        return Err(unclear("a parameter is spelled in two ways"));
+    }
+    match about.get("type").and_then(Value::as_str) {
+        Some("ref/prompt") => Ok(Ask::Named(Named::Prompt, text(about, "name")?)),
+        Some("ref/resource") => Ok(Ask::Named(Named::Resource, text(about, "uri")?)),
+        _ => Err(missing()),
+    }
+}
+
+fn text(params: &Map<String, Value>, key: &str) -> Result<String, Unclear> {
+    let text = params.get(key).and_then(Value::as_str);
+    let text = text.filter(|t| !t.is_empty() && t.len() <= LONGEST_NAME && !t.chars().any(char::is_control));
+    text.map(ToOwned::to_owned).ok_or(unclear("a tool, a prompt or a resource has no name that can be read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(more: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
+        for (name, value) in more {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn read(body: &str) -> Result<Body, Unclear> {
+        Body::read(body.as_bytes(), &headers(&[]))
+    }
+
+    fn call(rest: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":1,{rest}}}"#)
+    }
+
+    #[test]
+    fn every_method_asks_for_what_its_parameters_name() {
+        use Named::{Method, Prompt, Resource, Tool};
+        let named = |kind, name: &str| Ask::Named(kind, name.to_owned());
+        for (rest, ask) in [
+            (r#""method":"tools/call","params":{"name":"echo","arguments":{}}"#, named(Tool, "echo")),
+            (r#""method":"prompts/get","params":{"name":"p"}"#, named(Prompt, "p")),
+            (r#""method":"resources/read","params":{"uri":"a://b/c"}"#, named(Resource, "a://b/c")),
+            (
+                r#""method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}"#,
+                named(Prompt, "p"),
+            ),
+            (
+                r#""method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"u"}}"#,
+                named(Resource, "u"),
+            ),
+            (r#""method":"tasks/list""#, named(Method, "tasks/list")),
+            (r#""method":"Tools/Call","params":{"name":"echo"}"#, named(Method, "Tools/Call")),
+            (r#""method":"notifications/initialized""#, named(Method, "notifications/initialized")),
+            (r#""method":"tools/list""#, Ask::List(List::Tools)),
+            (r#""method":"initialize","params":{}"#, Ask::Plumbing),
+            (r#""result":{}"#, Ask::Plumbing),
+        ] {
+            assert_eq!(read(&call(rest)).unwrap().items()[0].ask, ask, "{rest}");
+        }
+        let quiet = read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap();
+        assert_eq!(quiet.items()[0].ask, Ask::Plumbing);
+    }
+
+    #[test]
+    fn a_body_that_another_reader_may_read_otherwise_is_none() {
+        for bad in [
+            &call(r#""method":"tools/call","method":"ping","params":{"name":"x"}"#),
+            &call(r#""method":"ping","Method":"tools/call","params":{"name":"x"}"#),
+            &call(r#""method":"tools/call","params":{"name":"echo","name":"drop"}"#),
+            &call(r#""method":"tools/call","params":{"name":"echo","Name":"drop"}"#),
+            &call(r#""method":"tools/call","params":{"name":"ec\u0000ho"}"#),
+            &call(r#""method":"tools/call","params":{"name":7}"#),
+            &call(r#""method":"tools/call","params":["echo"]"#),
+            &call(r#""method":"tools/call""#),
+            &call(r#""method":"ping","result":{}"#),
+            &call(r#""method":7"#),
+            r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":{"a":1},"method":"ping"}"#,
+            r#"{"id":1,"method":"ping"}"#,
+            r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
+            "[]",
+            "",
+            "7",
+            r#"[[{"jsonrpc":"2.0","method":"ping"}]]"#,
+            "{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\n{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}",
+            "\u{feff}{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read(&format!("{}1{}", "[".repeat(200), "]".repeat(200))).is_err());
+    }
+
+    #[test]
+    fn headers_say_what_the_body_says_or_nothing() {
+        let echo = call(r#""method":"tools/call","params":{"name":"echo"}"#);
+        let with = |more: &[(&'static str, &'static str)]| Body::read(echo.as_bytes(), &headers(more));
+        assert!(with(&[("mcp-method", "tools/call"), ("mcp-name", "echo")]).is_ok());
+        assert!(with(&[("mcp-name", "=?base64?ZWNobw==?=")]).is_ok());
+        for bad in [
+            &[("mcp-method", "tools/list")][..],
+            &[("mcp-method", "TOOLS/CALL")],
+            &[("mcp-name", "drop")],
+            &[("mcp-name", "echo"), ("mcp-name", "drop")],
+            &[("mcp-name", "=?base64?ZHJvcA==?=")],
+            &[("mcp-name", "")],
+        ] {
+            assert!(with(bad).is_err_and(|unclear| unclear.mismatch), "{bad:?}");
+        }
+        let ping = call(r#""method":"ping""#);
+        assert!(Body::read(ping.as_bytes(), &headers(&[("mcp-name", "echo")])).is_err());
+        let batch = format!("[{echo}]");
+        assert!(Body::read(batch.as_bytes(), &headers(&[("mcp-method", "tools/call")])).is_err());
+        assert!(Body::read(batch.as_bytes(), &headers(&[])).is_ok());
+    }
+
+    #[test]
+    fn only_plain_declared_json_is_read() {
+        let ping = call(r#""method":"ping""#);
+        let declared = |kind: &'static str, more: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", HeaderValue::from_static(kind));
+            headers.extend(
+                more.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))),
+            );
+            Body::read(ping.as_bytes(), &headers).is_ok()
+        };
+        assert!(declared("application/json; charset=UTF-8", &[]));
+        assert!(!declared("application/json; charset=utf-16", &[]));
+        assert!(!declared("text/plain", &[]));
+        assert!(!declared("application/json", &[("content-encoding", "gzip")]));
+        let mut twice = headers(&[("content-type", "text/plain")]);
+        assert!(Body::read(ping.as_bytes(), &twice).is_err());
+        twice.clear();
+        assert!(Body::read(ping.as_bytes(), &twice).is_err());
+    }
+}

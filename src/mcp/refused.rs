@@ -1,0 +1,91 @@
+//! A refusal in the words that an MCP client delivers to its model.
+
+use serde_json::{Value, json};
+
+/// The code of a refused request that is not a tool call. Outside the range that the protocol reserves.
+const REFUSED: i32 = 40_301;
+/// Headers and body disagree (2026-07-28, "Server Validation").
+const MISMATCH: i32 = -32_020;
+
+/// Who waits for an answer: the requests of one body.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The ids, and whether it is a tool that is called.
+    ids: Vec<(Value, bool)>,
+    batch: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(ids: Vec<(Value, bool)>, batch: bool) -> Self {
+        Self { ids, batch }
+    }
+
+    /// A body that could not be read: nobody is known to wait.
+    pub fn nobody() -> Self {
+        Self { ids: Vec::new(), batch: false }
+    }
+
+    /// Whether the answer says "no" as a result. A client hands the result of a tool to its model; of an HTTP
+    /// error most say nothing.
+    pub fn hears_a_result(&self) -> bool {
+        self.ids.iter().any(|(_, calls)| *calls)
+    }
+
+    /// The body of the refusal. `detail` is for the model, `problem` for programs.
+    pub fn answer(&self, code: &str, detail: &str, problem: &Value, mismatch: bool) -> String {
+        let code_number = if mismatch { MISMATCH } else { REFUSED };
+        let error = |id: &Value| {
+            json!({
+                "jsonrpc": "2.0",
+                "id": id,
+                "error": {
+                    "code": code_number,
+                    "message": format!("Denied by egret: {detail} ({code})"),
+                    "data": problem,
+                },
+            })
+        };
+        let one = |(id, calls): &(Value, bool)| {
+            if !*calls {
+                return error(id);
+            }
+            // The problem is in `_meta`: `structuredContent` has to fit the tool's own schema, and clients throw
+            // an error where it does not.
+            json!({
+                "jsonrpc": "2.0",
+                "id": id,
+                "result": {
+                    "resultType": "complete",
+                    "isError": true,
+                    "content": [{ "type": "text", "text": format!("Denied by egret: {detail} ({code})") }],
+                    "_meta": { "egret.dev/refusal": problem },
+                },
+            })
+        };
+        match self.ids.as_slice() {
+            [] => error(&Value::Null).to_string(),
+            [single] if !self.batch => one(single).to_string(),
+            all => Value::Array(all.iter().map(one).collect()).to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_that_waits_gets_its_own_answer() {
+        let waiting = Waiting::new(vec![(json!(1), true), (json!("b"), false)], true);
+        let answer: Value =
+            serde_json::from_str(&waiting.answer("action_denied", "no", &json!({"a": 1}), false)).unwrap();
+        assert_eq!(answer[0]["id"], 1);
+        assert_eq!(answer[0]["result"]["isError"], true);
+        assert_eq!(answer[0]["result"]["content"][0]["text"], "Denied by egret: no (action_denied)");
+        assert_eq!(answer[1]["id"], "b");
+        assert_eq!(answer[1]["error"]["code"], 40_301);
+        let nobody: Value =
+            serde_json::from_str(&Waiting::nobody().answer("x", "no", &Value::Null, true)).unwrap();
+        assert_eq!((&nobody["id"], &nobody["error"]["code"]), (&Value::Null, &json!(-32_020)));
+    }
+}
