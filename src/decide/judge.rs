@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     act::{self, Act, Seen},
-    grant::Approval,
+    grant::{Approval, Shown},
     guard::{Effect, Guard},
     policy::Policy,
     push,
@@ -79,6 +79,14 @@ pub(crate) struct Permit<'p> {
     pub(super) approval: Option<Approval>,
 }
 
+/// What has to be known about a body before a request can be judged.
+pub(super) struct Inspection<'p> {
+    pub(super) look: Look,
+    /// The largest body for it, in bytes, where the service says.
+    pub(super) limit: Option<u64>,
+    pub(super) integration: Option<&'p Integration>,
+}
+
 /// What was found on the way to an answer, also to a "no".
 #[derive(Debug)]
 struct Grounds<'p> {
@@ -149,9 +157,11 @@ impl<'p> Judgement<'p> {
     }
 
     /// Whose role says what lists in the answer may show.
-    pub(super) fn lists_for(&self) -> Option<Arc<Role>> {
-        let gives_lists = matches!(self.grounds.integration?.service.protocol, Protocol::Mcp(_));
-        self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)
+    pub(super) fn lists_for(&self) -> Option<Shown> {
+        let service = &self.grounds.integration?.service;
+        let gives_lists = matches!(service.protocol, Protocol::Mcp(_));
+        let role = self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)?;
+        Some(Shown { role, in_a_stream: service.answers_in_a_stream() })
     }
 
     pub(super) fn objection(&self) -> Option<&Reason> {
@@ -178,20 +188,21 @@ impl Policy {
     }
 
     /// What has to be looked for in a request's body before it can be judged, and the largest body for it.
-    pub(super) fn look_for(&self, question: &Question<'_>) -> (Look, Option<u64>) {
+    pub(super) fn look_for(&self, question: &Question<'_>) -> Inspection<'_> {
+        let nothing = Inspection { look: Look::Nothing, limit: None, integration: None };
         if !self.looks_into_bodies() {
-            return (Look::Nothing, None);
+            return nothing;
         }
-        let service = || {
+        let chosen = || {
             let tenant = self.tenant(question.tenant)?;
             let agent = tenant.agent(question.agent);
-            let chosen = choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()??;
-            Some(&chosen.integration.service)
+            choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()?
         };
-        let looks = |service: &Arc<Service>| {
-            (service.looks_for(question.method, &question.target.path), service.plan.max_body)
-        };
-        service().map_or((Look::Nothing, None), looks)
+        chosen().map_or(nothing, |Covering { integration, .. }| Inspection {
+            look: integration.service.looks_for(question.method, &question.target.path),
+            limit: integration.service.plan.max_body,
+            integration: Some(integration),
+        })
     }
 
     fn weigh<'p>(&'p self, question: &Question<'_>, grounds: &mut Grounds<'p>) -> Result<Permit<'p>, Reason> {

@@ -12,7 +12,7 @@ use super::{
     act::Seen,
     grant::{Granted, Permitted},
     inspect,
-    judge::{Ask, Judgement, Question, Way},
+    judge::{Ask, Inspection, Judgement, Question, Way},
     policy::Policy,
     problem::Problems,
     reload::Tried,
@@ -24,6 +24,7 @@ use crate::{
     audit,
     context::{Identity, IntegrationId, Selection, Tier},
     identify::{Caller, Identified},
+    mcp,
     message::Message,
     refusal::{Door, Reason, Refusal},
     target::{Authority, Host, Target},
@@ -43,6 +44,8 @@ pub(super) struct Live {
     pub(super) changes: watch::Sender<u64>,
     /// What the last reload met, so that the same is not reported again and again.
     pub(super) tried: std::sync::Mutex<Tried>,
+    /// Streams of MCP sessions in which refusals are told.
+    pub(super) sessions: Arc<mcp::Sessions>,
     /// Why the files as they are now are not in force.
     pub(super) last_error: ArcSwapOption<String>,
 }
@@ -111,7 +114,8 @@ impl Policies {
         let tried = std::sync::Mutex::new(Tried::Content(policy.hash().clone()));
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
-        Self(Arc::new(Live { source, policy, changes, tried, last_error: ArcSwapOption::empty() }))
+        let (sessions, last_error) = (Arc::default(), ArcSwapOption::empty());
+        Self(Arc::new(Live { source, policy, changes, tried, sessions, last_error }))
     }
 
     /// The policy in force.
@@ -150,15 +154,16 @@ impl Policies {
         let (mut looked, mut seen) = (Look::Nothing, Arc::new(Seen::Nothing));
         loop {
             let policy = self.0.policy.load_full();
-            let (look, limit) = {
-                let asked = question(&message, caller.identity(), &selection, (Ask::Request, &seen));
-                policy.look_for(&asked)
-            };
+            let identity = caller.identity();
+            let asked = question(&message, identity, &selection, (Ask::Request, &seen));
+            let Inspection { look, limit, integration } = policy.look_for(&asked);
             // What takes time to read may be asked of another policy than told to read it.
             if look == looked {
                 return self.grant(&policy, message, caller, selection, (Ask::Request, seen));
             }
-            seen = match inspect::look(&mut message, look, limit).await {
+            let owner = integration.map(|integration| owner(identity, &integration.id));
+            let mailbox = owner.and_then(|owner| self.0.sessions.of(owner, &message.target));
+            seen = match inspect::look(&mut message, look, limit, mailbox).await {
                 Ok(seen) => Arc::new(seen),
                 Err(reason) => {
                     message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
@@ -225,6 +230,15 @@ impl Policies {
             }
             Err(reason) => Err(message.refuse(reason)),
         }
+    }
+}
+
+/// Whose a session of an MCP server is.
+pub(super) fn owner(identity: &Identity, integration: &IntegrationId) -> mcp::Owner {
+    mcp::Owner {
+        tenant: identity.tenant_id.clone(),
+        integration: integration.clone(),
+        agent: identity.agent_id.clone(),
     }
 }
 

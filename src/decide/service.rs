@@ -64,10 +64,17 @@ impl Service {
         matches!(&self.protocol, Protocol::Mcp(endpoint) if endpoint.is_at(path))
     }
 
+    /// Whether it is an MCP server that answers in a stream of its own (the transport of 2024-11-05).
+    pub(super) fn answers_in_a_stream(&self) -> bool {
+        matches!(&self.protocol, Protocol::Mcp(endpoint) if endpoint.messages.is_some())
+    }
+
     /// What a request's body has to be looked at for.
     pub(super) fn looks_for(&self, method: Method, path: &Path) -> Look {
         match &self.protocol {
-            Protocol::Mcp(endpoint) if method == Method::Post && endpoint.takes(method, path) => Look::Mcp,
+            Protocol::Mcp(endpoint) if method == Method::Post && endpoint.takes(method, path) => {
+                if endpoint.messages.is_some() { Look::McpInSession } else { Look::Mcp }
+            }
             Protocol::Http(Some(graphql)) if graphql.guards(path) => match method {
                 Method::Post => Look::GraphQl,
                 Method::Get | Method::Head => Look::GraphQlInQuery,
@@ -85,6 +92,8 @@ pub(super) enum Look {
     Nothing,
     /// Messages of the Model Context Protocol.
     Mcp,
+    /// The same, where the answer is read in the stream of a session.
+    McpInSession,
     /// GraphQL operations.
     GraphQl,
     /// GraphQL operations, in the query of the URL.

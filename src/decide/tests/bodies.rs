@@ -211,7 +211,7 @@ fn what_must_be_looked_into_depends_on_method_and_path() {
     let policy = policy(SERVERS);
     let look = |line: &str| {
         let request = request(line);
-        policy.look_for(&Caller::parse("t/reader").question(&request)).0
+        policy.look_for(&Caller::parse("t/reader").question(&request)).look
     };
     assert_eq!(look("POST https://mcp.linear.example/mcp"), Look::Mcp);
     assert_eq!(look("GET https://mcp.linear.example/mcp"), Look::Nothing);
@@ -331,6 +331,6 @@ tenants:
     let line = "POST https://api.example/x";
     assert_eq!(answer(&policy, "watched/bot", line), "api https://api.example:443 (action_denied)");
     assert_eq!(answer(&policy, "strict/bot", line), "action_denied");
-    assert_eq!(policy.look_for(&Caller::parse("strict/bot").question(&request(line))).1, None);
+    assert_eq!(policy.look_for(&Caller::parse("strict/bot").question(&request(line))).limit, None);
     assert_eq!(request(line).method, Method::Post);
 }
