@@ -9,6 +9,7 @@ mod credential;
 mod explain;
 mod grant;
 mod guard;
+mod host;
 mod judge;
 mod live;
 mod matcher;

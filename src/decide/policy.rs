@@ -18,7 +18,7 @@ use super::{
     yaml::{self, Key, Node, Value},
 };
 use crate::{
-    context::TenantId,
+    context::{IntegrationId, TenantId},
     plan::{CredentialSpec, SecretRef},
 };
 
@@ -95,9 +95,19 @@ impl Policy {
         secrets
             .filter_map(|secret| match secret {
                 SecretRef::Env(name) => Some(name.as_str()),
-                SecretRef::File(_) => None,
+                _ => None,
             })
             .collect()
+    }
+
+    /// Where every integration's secrets are read, and where the policy has the integration.
+    pub fn secret_references(&self) -> impl Iterator<Item = (Mark, &IntegrationId, &SecretRef)> {
+        let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
+        integrations.flat_map(|integration| {
+            let secrets = integration.plan.credential.as_ref().map(CredentialSpec::secrets);
+            let mark = self.mark(integration.span);
+            secrets.unwrap_or_default().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
+        })
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {

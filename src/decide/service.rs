@@ -6,7 +6,9 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
+    credential::Attach,
     guard::Guard,
+    host::Hosts,
     problem::Findings,
     reader::{self, Fields, short},
     role::{self, Role},
@@ -16,11 +18,12 @@ use super::{
 use crate::{
     context::ServiceId,
     plan::{self, Intercept, Keep, PrivateReach, StripPlan},
-    target::{Host, Method, Path, Scheme},
+    target::{Method, Path, Scheme},
 };
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "hosts",
+    "attach",
     "scheme",
     "intercept",
     "allow_private_addresses",
@@ -37,7 +40,9 @@ const KEYS: [&str; 11] = [
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) plan: Arc<plan::Service>,
-    pub(super) hosts: Vec<HostPattern>,
+    pub(super) hosts: Hosts,
+    /// Where it wants its secrets, where it says so.
+    pub(super) attach: Option<Attach>,
     /// The smallest first: the first that covers a request is the role to ask for.
     pub(super) roles: Vec<Arc<Role>>,
     /// The guards that reach it, in the policy's order.
@@ -60,21 +65,6 @@ impl Service {
     }
 }
 
-/// A host of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HostPattern {
-    pub(super) name: HostName,
-    /// None: the service's own port, which a client reaches as 80 or as 443.
-    pub(super) port: Option<u16>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HostName {
-    Exact(Host),
-    /// `*.example.com`: the part after `*.`; one label goes in front.
-    Below(Arc<str>),
-}
-
 /// Reads a service. None where nothing can be built from it; the reasons are in `findings`.
 pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Service> {
     let id = reader::identifier(key, ServiceId::parse, findings);
@@ -91,7 +81,13 @@ pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Se
     let modes = [("always", Intercept::Always), ("never", Intercept::Never)];
     let intercept = fields.get("intercept").and_then(|n| reader::word(n, "`intercept`", &modes, findings));
     let intercept = intercept.unwrap_or(Intercept::Always);
-    let hosts = fields.get("hosts").map(|node| read_hosts(node, scheme, findings));
+    let hosts = fields.get("hosts").map(|node| Hosts::read(node, scheme, findings));
+    let attach = fields.entry("attach").and_then(|(key, node)| {
+        if intercept == Intercept::Never {
+            findings.report(key.span, "nothing can be attached in a tunnel that is not intercepted");
+        }
+        Attach::read(node, findings)
+    });
     if hosts.is_none() {
         findings.report(key.span, format!("the service `{}` has no `hosts`", short(&key.text)));
     }
@@ -114,79 +110,8 @@ pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Se
         via: fields.get("via").and_then(|n| reader::flag(n, "`via`", findings)).unwrap_or(true),
         response_timeout: fields.get("response_timeout").and_then(|n| read_duration(n, findings)),
     };
-    Some(Service { plan: Arc::new(plan), hosts: hosts?, roles: roles?, guards: Vec::new(), span: key.span })
-}
-
-fn read_hosts(node: &Node, scheme: Scheme, findings: &mut Findings) -> Vec<HostPattern> {
-    let mut hosts: Vec<HostPattern> = Vec::new();
-    for item in reader::items(node, "`hosts`", findings).unwrap_or_default() {
-        let Some(text) = reader::text(item, "a host", findings) else { continue };
-        match parse_host(text, scheme) {
-            Ok(host) if hosts.contains(&host) => {
-                findings.report(item.span, "this host stands twice");
-            }
-            Ok(host) => hosts.push(host),
-            Err(message) => {
-                findings.report(item.span, message);
-            }
-        }
-    }
-    hosts
-}
-
-/// Parses `api.example.com`, `*.example.com`, `api.example.com:8443`, `192.0.2.1`.
-fn parse_host(text: &str, scheme: Scheme) -> Result<HostPattern, String> {
-    if text.contains("://") || text.contains('/') {
-        return Err("a host has no scheme and no path: write `api.example.com`".to_owned());
-    }
-    let explicit = |authority: &str| {
-        crate::target::Authority::parse(authority, Some(scheme.default_port())).map_err(|bad| bad.to_string())
-    };
-    let (name, port) = if let Some(below) = text.strip_prefix("*.") {
-        let authority = explicit(below)?;
-        let Some(parent) = authority.host.name().filter(|name| !is_public_suffix(name)) else {
-            return Err("`*.` needs a domain that one owner holds, such as `*.example.com`".to_owned());
-        };
-        (HostName::Below(parent.into()), authority.port)
-    } else if text.contains('*') {
-        return Err("`*` stands for the whole first label: write `*.example.com`".to_owned());
-    } else {
-        let authority = explicit(text)?;
-        (HostName::Exact(authority.host), authority.port)
-    };
-    Ok(HostPattern { name, port: Some(port).filter(|port| *port != scheme.default_port()) })
-}
-
-/// Whether a name is a place where strangers register names side by side: a wildcard below it would cover all of
-/// them. The list is short by intention: it stops slips, and whoever owns a rare suffix names hosts exactly.
-fn is_public_suffix(name: &str) -> bool {
-    const SECOND: [&str; 14] =
-        ["co", "com", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob", "mil", "nom", "sch"];
-    const SHARED: [&str; 16] = [
-        "github.io",
-        "gitlab.io",
-        "pages.dev",
-        "workers.dev",
-        "vercel.app",
-        "netlify.app",
-        "herokuapp.com",
-        "web.app",
-        "firebaseapp.com",
-        "azurewebsites.net",
-        "cloudfront.net",
-        "amazonaws.com",
-        "appspot.com",
-        "run.app",
-        "fly.dev",
-        "ngrok.io",
-    ];
-    let mut labels = name.rsplit('.');
-    let (top, second, third) = (labels.next().unwrap_or_default(), labels.next(), labels.next());
-    match (second, third) {
-        (None, _) => true,
-        (Some(second), None) => (top.len() == 2 && SECOND.contains(&second)) || SHARED.contains(&name),
-        _ => false,
-    }
+    let (hosts, roles) = (hosts?, roles?);
+    Some(Service { plan: Arc::new(plan), hosts, attach, roles, guards: Vec::new(), span: key.span })
 }
 
 fn read_private(node: &Node, findings: &mut Findings) -> PrivateReach {
@@ -257,49 +182,4 @@ fn read_duration(node: &Node, findings: &mut Findings) -> Option<Duration> {
         return None;
     }
     millis.map(Duration::from_millis)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wildcard_is_one_label_below_a_domain_with_one_owner() {
-        for bad in [
-            "*",
-            "*.com",
-            "*.co.uk",
-            "*.github.io",
-            "*.localhost",
-            "api.*.x",
-            "*foo.example.com",
-            "*.*.example.com",
-            "https://x.example",
-            "x.example/v1",
-            "*.192.0.2.1",
-            "x.example:0",
-            "user@x.example",
-            "",
-        ] {
-            assert!(parse_host(bad, Scheme::Https).is_err(), "{bad:?}");
-        }
-        for good in
-            ["*.example.com", "*.x.co.uk", "API.Example.com.", "192.0.2.1", "[::1]:8443", "localhost:8080"]
-        {
-            assert!(parse_host(good, Scheme::Https).is_ok(), "{good:?}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_kept_only_where_it_does_not_go_without_saying() {
-        for (text, scheme, port) in [
-            ("x.example", Scheme::Https, None),
-            ("x.example:443", Scheme::Https, None),
-            ("x.example:80", Scheme::Https, Some(80)),
-            ("x.example:80", Scheme::Http, None),
-            ("x.example:8443", Scheme::Https, Some(8443)),
-        ] {
-            assert_eq!(parse_host(text, scheme).unwrap().port, port, "{text}");
-        }
-    }
 }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
-    credential::{self, Credential},
+    credential::{self, Around, Credential},
+    host::{HostName, HostPattern},
     problem::Findings,
     quota,
     reader::{self, Fields, closest, list, short},
     role::Role,
-    service::{HostName, Service},
+    service::Service,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -40,6 +41,9 @@ pub(super) struct Tenant {
 pub(super) struct Integration {
     pub(super) id: IntegrationId,
     pub(super) service: Arc<Service>,
+    /// The service's own, or what its variables make for this integration: the only places that its credential
+    /// goes to.
+    hosts: Arc<[HostPattern]>,
     pub(super) plan: Arc<Plan>,
     pub(super) tier: TierKind,
     pub(super) disabled: bool,
@@ -147,12 +151,12 @@ impl Tenant {
         self.integrations.get(*self.by_name.get(name)?)
     }
 
-    /// Where a request to an integration goes that names no host: its service's first exact host.
+    /// Where a request to an integration goes that names no host: its first exact host.
     pub(super) fn first_host(integration: &Integration) -> Option<Authority> {
-        let service = &integration.service;
-        service.hosts.iter().find_map(|pattern| match &pattern.name {
+        integration.hosts.iter().find_map(|pattern| match &pattern.name {
             HostName::Exact(host) => {
-                let port = pattern.port.unwrap_or_else(|| service.plan.scheme.default_port());
+                let default = integration.service.plan.scheme.default_port();
+                let port = pattern.port.unwrap_or(default);
                 Some(Authority { host: host.clone(), port })
             }
             HostName::Below(_) => None,
@@ -242,7 +246,7 @@ impl Draft<'_> {
             findings.report(name.span, "an integration cannot be called `disabled`: agents use that word");
         }
         let id = reader::identifier(name, IntegrationId::parse, findings);
-        let keys = ["service", "tier", "credential", "limit", "disabled"];
+        let keys = ["service", "tier", "vars", "credential", "limit", "disabled"];
         let fields = Fields::read(node, "an integration", &keys, findings)?;
         let tiers = [("APP", TierKind::App), ("USER", TierKind::User)];
         let tier = fields.get("tier").map(|n| reader::word(n, "`tier`", &tiers, findings));
@@ -250,7 +254,6 @@ impl Draft<'_> {
         let mut limits: Vec<LimitRule> =
             fields.get("limit").map(|n| quota::of_integration(n, &name.text, findings)).unwrap_or_default();
         limits.extend(self.limits.iter().cloned());
-        let credential = fields.get("credential").map(|n| credential::read(n, known.base, findings));
         let service = match fields.get("service") {
             Some(node) => {
                 let text = reader::text(node, "`service`", findings)?;
@@ -258,9 +261,16 @@ impl Draft<'_> {
             }
             None => find_service(&name.text, name.span, known, findings),
         };
+        let around = Around {
+            base: known.base,
+            service: service.as_ref().map(|service| (service.plan.id.as_str(), service.attach.as_ref())),
+        };
+        let vars = fields.get("vars");
+        let hosts = service.as_ref().map(|service| service.hosts.bind(name.span, vars, findings));
+        let credential = fields.get("credential").map(|n| credential::read(n, around, findings));
         let credential = match (credential, &service) {
             (Some(credential), Some(service)) => {
-                if service.is_opaque() && matches!(credential, Some(Credential::Static(_))) {
+                if service.is_opaque() && matches!(credential, Some(Credential::Attached(_))) {
                     findings
                         .report(name.span, "nothing can be attached in a tunnel that is not intercepted")
                         .hint("write `credential: none`");
@@ -276,10 +286,10 @@ impl Draft<'_> {
                 None
             }
         };
-        let (id, service) = (id?, service?);
+        let (id, service, hosts) = (id?, service?, hosts??);
         let credential = match credential? {
             Credential::None => None,
-            Credential::Static(spec) => Some(spec),
+            Credential::Attached(spec) => Some(spec),
         };
         let plan = Plan {
             integration_id: id.clone(),
@@ -290,6 +300,7 @@ impl Draft<'_> {
         Some(Integration {
             id,
             service,
+            hosts,
             plan: Arc::new(plan),
             tier: tier.unwrap_or(Some(TierKind::App))?,
             disabled: disabled.unwrap_or(false),
@@ -373,7 +384,7 @@ type Hosts = (HashMap<Host, Vec<Reach>>, HashMap<Arc<str>, Vec<Reach>>);
 fn index(integrations: &[Integration]) -> Hosts {
     let (mut exact, mut below): Hosts = (HashMap::new(), HashMap::new());
     for (number, integration) in integrations.iter().enumerate() {
-        for pattern in &integration.service.hosts {
+        for pattern in integration.hosts.iter() {
             let reach = Reach { integration: number, port: pattern.port };
             match &pattern.name {
                 HostName::Exact(host) => exact.entry(host.clone()).or_default().push(reach),

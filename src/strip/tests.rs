@@ -23,7 +23,7 @@ fn plan(placements: Vec<Placement>, strip: StripPlan, keep: Keep) -> Plan {
             via: true,
             response_timeout: None,
         }),
-        credential: Some(CredentialSpec { placements }),
+        credential: Some(CredentialSpec::Static(placements)),
         limits: Arc::new([]),
     }
 }
