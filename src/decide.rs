@@ -4,6 +4,7 @@
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
 //! is the room's door; `reload` swaps it for the next.
 
+mod catalog;
 mod check;
 mod credential;
 mod explain;
@@ -27,6 +28,7 @@ mod source;
 mod tenant;
 mod yaml;
 
+pub use catalog::{ListedRole, Listing, catalogue, catalogued};
 pub use check::{Counts, Report, Warning, check};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use grant::{Grant, Granted};

@@ -50,11 +50,20 @@ impl Attach {
         names
     }
 
-    fn fill(&self, secrets: &[(&str, SecretRef)]) -> Option<CredentialSpec> {
+    /// Whether it is only ever the user beside a secret password (RFC 7617): an account, an address. That may stand
+    /// in the policy itself, and then answers are not scrubbed of it.
+    pub(super) fn is_user(&self, name: &str) -> bool {
+        self.placements.iter().all(|place| match place {
+            Placement::Basic { password: Half::Secret(password), .. } => **password != *name,
+            place => place.secrets().all(|other| **other != *name),
+        })
+    }
+
+    fn fill(&self, parts: &[(&str, Half)]) -> Option<CredentialSpec> {
         let fill = |place: &Placement<Box<str>>| {
             place.fill(|name| {
-                let found = secrets.iter().find(|(known, _)| **known == **name);
-                found.map(|(_, secret)| secret.clone())
+                let found = parts.iter().find(|(known, _)| **known == **name);
+                found.map(|(_, part)| part.clone())
             })
         };
         self.placements.iter().map(fill).collect::<Option<_>>().map(CredentialSpec::Static)
@@ -125,7 +134,7 @@ fn attach_one(
 ) -> Option<CredentialSpec> {
     let attach = attach_of(span, around, findings)?;
     match (attach.names().as_slice(), secret) {
-        ([name], Some(secret)) => attach.fill(&[(name, secret)]),
+        ([name], Some(secret)) => attach.fill(&[(name, Half::Secret(secret))]),
         ([_], None) => None,
         (names, _) => {
             let example: Vec<String> = names.iter().map(|name| format!("{name}: REF")).collect();
@@ -149,7 +158,7 @@ fn attach_named(
 ) -> Option<CredentialSpec> {
     let attach = attach_of(node.span, around, findings);
     let entries = reader::mapping(node, "`secrets`", findings)?;
-    let mut secrets = Vec::with_capacity(entries.len());
+    let mut parts = Vec::with_capacity(entries.len());
     let names = attach.map(Attach::names).unwrap_or_default();
     for (key, value) in entries {
         let Value::Text(text) = &value.value else {
@@ -164,8 +173,13 @@ fn attach_named(
                 None => findings.hint(format!("it attaches {}", list(names.iter().copied()))),
             };
         }
-        if let Some(secret) = references.parse(text, value.span, findings) {
-            secrets.push((key.text.as_str(), secret));
+        if !is_reference(text) && attach.is_some_and(|attach| attach.is_user(&key.text)) {
+            if text.is_empty() || text.contains(':') || text.chars().any(char::is_control) {
+                findings.report(value.span, "a user is a text without `:` and control characters (RFC 7617)");
+            }
+            parts.push((key.text.as_str(), Half::Constant(text.clone())));
+        } else if let Some(secret) = references.parse(text, value.span, findings) {
+            parts.push((key.text.as_str(), Half::Secret(secret)));
         }
     }
     let attach = attach?;
@@ -175,7 +189,7 @@ fn attach_named(
             .report(node.span, format!("the secret `{name}` is missing"))
             .hint(format!("add `{name}: REF`, such as `{name}: \"env:NAME\"`"));
     }
-    attach.fill(&secrets)
+    attach.fill(&parts)
 }
 
 /// Where the service wants its secrets. A service that is not known was reported elsewhere.

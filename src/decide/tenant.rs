@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    catalog,
     credential::{self, Around, Credential},
     host::{HostName, HostPattern},
     problem::Findings,
@@ -362,7 +363,7 @@ fn find_service(name: &str, span: Span, known: &Known<'_>, findings: &mut Findin
     }
     if known.complete && !known.broken.contains(name) {
         findings.report(span, format!("there is no service `{}`", short(name)));
-        match closest(name, known.services.keys().map(String::as_str)) {
+        match closest(name, known.services.keys().map(String::as_str).chain(catalog::names())) {
             Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
             None => findings.hint("describe it under `services`, or name one with `service:`"),
         };

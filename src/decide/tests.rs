@@ -700,6 +700,7 @@ services:
       basic: {user: "{email}", password: "{token}"}
       header: {X-Desk: "Token token={token}", X-Key: {prefix: "k ", secret: "{email}"}}
     roles: {reader: [GET /**, {scopes: [read, write]}], writer: [{include: reader}, {scopes: [write, all]}]}
+  post: {hosts: [post.example], attach: {basic: {user: "{account}", password: "{key}"}}, roles: {reader: [GET /**]}}
   code: {hosts: ["{host}"], attach: {bearer: "{secret}"}, roles: {reader: [GET /**]}}
 tenants:
   one:
@@ -710,6 +711,7 @@ tenants:
   two:
     integrations:
       desk: {vars: {subdomain: globex}, credential: none}
+      post: {credential: {secrets: {account: acme@post.example, key: "env:POST"}}}
       code: {vars: {host: gitlab.com}, credential: {static: {header: {PRIVATE-TOKEN: "env:T"}}}}
     agents: {bot: {desk: reader, code: reader}}
 "#;
@@ -760,6 +762,9 @@ fn a_service_says_where_secrets_go_and_an_integration_where_they_are_read() {
         ]
     );
     assert_eq!(placements("one", "code"), [Placement::Bearer(SecretRef::File("/run/code".into()))]);
+    // A user beside a secret password is no secret.
+    let user = Half::Constant("acme@post.example".into());
+    assert_eq!(placements("two", "post"), [Placement::Basic { user, password: Half::Secret(env("POST")) }]);
     // What an integration says itself wins.
     assert_eq!(placements("two", "code"), [header("private-token", "", env("T"))]);
 }

@@ -333,29 +333,36 @@ impl<S> Placement<S> {
         pair.into_iter().flatten()
     }
 
-    /// The same place with other secrets; none where `fill` has none for one of them.
-    pub fn fill<T>(&self, fill: impl Fn(&S) -> Option<T>) -> Option<Placement<T>> {
+    /// The same place with other secrets. None where `fill` has none for one of them, or has a constant for a place
+    /// that is no half of a Basic credential.
+    pub fn fill<T>(&self, fill: impl Fn(&S) -> Option<Half<T>>) -> Option<Placement<T>> {
+        let secret = |secret: &S| match fill(secret)? {
+            Half::Secret(secret) => Some(secret),
+            Half::Constant(_) => None,
+        };
         let half = |half: &Half<S>| match half {
             Half::Constant(text) => Some(Half::Constant(text.clone())),
-            Half::Secret(secret) => fill(secret).map(Half::Secret),
+            Half::Secret(secret) => fill(secret),
         };
         Some(match self {
-            Self::Bearer(secret) => Placement::Bearer(fill(secret)?),
+            Self::Bearer(place) => Placement::Bearer(secret(place)?),
             Self::Basic { user, password } => {
                 Placement::Basic { user: half(user)?, password: half(password)? }
             }
-            Self::Header { name, prefix, secret } => {
-                Placement::Header { name: name.clone(), prefix: prefix.clone(), secret: fill(secret)? }
+            Self::Header { name, prefix, secret: place } => {
+                Placement::Header { name: name.clone(), prefix: prefix.clone(), secret: secret(place)? }
             }
             Self::Constant { name, value } => {
                 Placement::Constant { name: name.clone(), value: value.clone() }
             }
-            Self::Query { name, secret } => Placement::Query { name: name.clone(), secret: fill(secret)? },
-            Self::Path { before, prefix, suffix, secret } => Placement::Path {
+            Self::Query { name, secret: place } => {
+                Placement::Query { name: name.clone(), secret: secret(place)? }
+            }
+            Self::Path { before, prefix, suffix, secret: place } => Placement::Path {
                 before: before.clone(),
                 prefix: prefix.clone(),
                 suffix: suffix.clone(),
-                secret: fill(secret)?,
+                secret: secret(place)?,
             },
         })
     }
