@@ -71,6 +71,34 @@ fn every_mistake_is_refused_with_its_place_and_a_hint() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// A service holds no secrets: one that stands there by mistake is not repeated either.
+#[test]
+fn a_secret_in_a_service_is_never_repeated() {
+    const SECRET: &str = "sk-live-AAAAbbbbCCCCdddd1234";
+    for attach in [
+        "{bearer: SECRET}",
+        "{bearer: \"Bearer SECRET\"}",
+        "{bearer: \"{SECRET}\"}",
+        "{basic: {user: x, password: SECRET}}",
+        "{header: {Authorization: \"Token {SECRET}\"}}",
+        "{header: {X-Key: {prefix: SECRET}}}",
+        "{headers: {X-Key: [SECRET]}}",
+        "{beerer: SECRET}",
+        "SECRET",
+    ] {
+        let text = format!(
+            "version: 1\nservices: {{x: {{hosts: [x.example], attach: {}, roles: {{reader: [GET /**]}}}}}}\n",
+            attach.replace("SECRET", SECRET)
+        );
+        let Err(problems) = Policy::from_text("policy.yaml", &text) else {
+            panic!("this loads: {text}");
+        };
+        for shown in [problems.render(false), problems.to_string(), problems.to_json().to_string()] {
+            assert!(!shown.contains("sk-live") && !shown.contains("CCCC"), "{attach}\n{shown}");
+        }
+    }
+}
+
 /// A secret that stands in a policy by mistake appears in no rendering of its problems.
 #[test]
 fn a_secret_in_a_policy_is_never_repeated() {

@@ -175,9 +175,10 @@ impl Listing {
             [] => "{aws_sigv4: {access_key_id: \"env:AWS_ACCESS_KEY_ID\", secret_access_key: \"env:AWS_SECRET_ACCESS_KEY\"}}".to_owned(),
             [one] => reference(one),
             several => {
-                let part = |secret: &String| match self.users.contains(secret) {
-                    true => format!("{secret}: {}", secret.to_ascii_uppercase()),
-                    false => format!("{secret}: {}", reference(secret)),
+                let part = |secret: &String| {
+                    let user = self.users.contains(secret);
+                    let value = if user { secret.to_ascii_uppercase() } else { reference(secret) };
+                    format!("{secret}: {value}")
                 };
                 let each: Vec<String> = several.iter().map(part).collect();
                 format!("{{secrets: {{{}}}}}", each.join(", "))

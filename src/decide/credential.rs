@@ -137,7 +137,8 @@ fn attach_one(
         ([name], Some(secret)) => attach.fill(&[(name, Half::Secret(secret))]),
         ([_], None) => None,
         (names, _) => {
-            let example: Vec<String> = names.iter().map(|name| format!("{name}: REF")).collect();
+            let value = |name: &&str| if attach.is_user(name) { "TEXT" } else { "REF" };
+            let example: Vec<String> = names.iter().map(|name| format!("{name}: {}", value(name))).collect();
             findings
                 .report(
                     span,

@@ -281,9 +281,15 @@ impl Draft<'_> {
             (Some(credential), None) => credential,
             (None, Some(service)) if service.is_opaque() => Some(Credential::None),
             (None, _) => {
+                let hint = match service.as_ref().and_then(|service| service.attach.as_ref()) {
+                    Some(_) => {
+                        "write `credential: REF`, such as `credential: \"env:NAME\"`, or `credential: none`"
+                    }
+                    None => "write `credential: none` where the service needs none",
+                };
                 findings
                     .report(name.span, format!("the integration `{}` has no `credential`", short(&name.text)))
-                    .hint("write `credential: none` where the service needs none");
+                    .hint(hint);
                 None
             }
         };
