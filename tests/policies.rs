@@ -162,3 +162,31 @@ fn a_secret_in_a_policy_is_never_repeated() {
         }
     }
 }
+
+#[test]
+fn the_catalogue_is_shown_on_the_command_line() {
+    let egret = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_egret"))
+            .arg("catalog")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, listed, said) = egret(&[]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!(listed.lines().count(), egret::decide::catalogue().len());
+    let all: serde_json::Value = serde_json::from_str(&egret(&["--json"]).1).unwrap();
+    assert!(
+        all.as_array().unwrap().iter().any(|one| one["name"] == "github" && one["secrets"][0] == "token")
+    );
+    let (_, shown, _) = egret(&["zendesk"]);
+    let policy = shown.split("# A policy to start from:\n").nth(1).unwrap();
+    assert!(Policy::from_text("policy.yaml", policy).is_ok(), "{policy}");
+    let one: serde_json::Value = serde_json::from_str(&egret(&["zendesk", "--json"]).1).unwrap();
+    assert!(Policy::from_text("policy.yaml", one["policy"].as_str().unwrap()).is_ok());
+    let (code, shown, said) = egret(&["zendsk"]);
+    assert_eq!((code, shown.as_str()), (Some(78), ""));
+    assert_eq!(said, "the catalogue has no service `zendsk`; did you mean `zendesk`?\n");
+}

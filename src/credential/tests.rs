@@ -235,7 +235,7 @@ fn plan(placement: Placement) -> Plan {
             via: true,
             response_timeout: None,
         }),
-        credential: Some(CredentialSpec::Static(vec![placement])),
+        credential: Some(CredentialSpec::Static(Box::new([placement]))),
         limits: Arc::new([]),
     }
 }

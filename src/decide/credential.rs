@@ -117,7 +117,7 @@ pub(super) fn read(node: &Node, around: Around<'_>, findings: &mut Findings) -> 
     let spec = match kind.text.as_str() {
         "static" => Some(places::read(value, &references, findings))
             .filter(|placements| !placements.is_empty())
-            .map(CredentialSpec::Static),
+            .map(|placements| CredentialSpec::Static(placements.into())),
         "secrets" => attach_named(value, &references, around, findings),
         kind => obtained::read(kind, value, &references, findings)
             .map(|obtained| CredentialSpec::Obtained(Box::new(obtained))),

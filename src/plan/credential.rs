@@ -81,8 +81,9 @@ impl fmt::Display for SecretRef {
 /// What an integration attaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialSpec {
-    /// Attached as it is. Where its parts go, in the policy's order; at least one.
-    Static(Vec<Placement>),
+    /// Attached as it is. Where its parts go, in the policy's order; at least one. Boxed without slack: there is one
+    /// for every integration of every tenant.
+    Static(Box<[Placement]>),
     /// Obtained for a time: a token that is fetched, or a signature that is made.
     Obtained(Box<Obtained>),
 }
