@@ -7,7 +7,7 @@ use super::{
     problem::Findings,
     reader::{self, closest, list, short},
     source::Span,
-    yaml::{Node, Value},
+    yaml::{Key, Node, Value},
 };
 use crate::target::{Host, Scheme};
 
@@ -131,65 +131,63 @@ impl Hosts {
             (Self::Open(forms), _) => forms,
         };
         let before = findings.count();
-        let variables = self.variables();
+        let at = vars.map_or(integration, |node| node.span);
         let entries = vars.and_then(|node| reader::mapping(node, "`vars`", findings)).unwrap_or_default();
-        let mut bound: Vec<(&str, &str)> = Vec::with_capacity(entries.len());
-        for (key, node) in &entries {
-            if !variables.contains(&key.text.as_str()) {
-                findings.report(
-                    key.span,
-                    format!("the hosts of this service have no variable `{}`", short(&key.text)),
-                );
-                match closest(&key.text, variables.iter().copied()) {
-                    Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
-                    None => findings.hint(format!("its variables are {}", list(variables.iter().copied()))),
-                };
-                continue;
-            }
-            let Some(text) = reader::text(node, "the value of a variable", findings) else { continue };
-            if !self.is_whole(&key.text) && !is_label(text) {
-                findings
-                    .report(
-                        node.span,
-                        "the value of a variable is one label of a host name: letters, digits and `-`",
-                    )
-                    .hint(format!("the hosts are {}", list(self.shown().iter().map(String::as_str))));
-                continue;
-            }
-            if self.is_whole(&key.text)
-                && let Err(message) = check_whole(text)
-            {
-                findings.report(node.span, message);
-                continue;
-            }
-            bound.push((key.text.as_str(), text));
-        }
-        let is_written = |name: &str| entries.iter().any(|(key, _)| key.text == name);
-        for name in variables.iter().filter(|name| !is_written(name)) {
-            let shown = self.shown();
-            findings
-                .report(
-                    vars.map_or(integration, |node| node.span),
-                    format!("the variable `{name}` has no value"),
-                )
-                .hint(format!(
+        let values: Vec<(&str, &str)> =
+            entries.iter().filter_map(|(key, node)| self.value(key, node, findings)).collect();
+        for name in self.variables() {
+            if !entries.iter().any(|(key, _)| key.text == name) {
+                findings.report(at, format!("the variable `{name}` has no value")).hint(format!(
                     "write `vars: {{{name}: …}}`: the hosts of the service are {}",
-                    list(shown.iter().map(String::as_str))
+                    list(self.shown().iter().map(String::as_str))
                 ));
+            }
         }
         if findings.count() > before {
             return None;
         }
         let mut hosts = Vec::with_capacity(forms.len());
         for form in forms {
-            match form.fill(&bound) {
+            match form.fill(&values) {
+                // A value may make one host of two; an integration that covers it twice would be ambiguous.
+                Ok(pattern) if hosts.contains(&pattern) => {}
                 Ok(pattern) => hosts.push(pattern),
                 Err(message) => {
-                    findings.report(vars.map_or(integration, |node| node.span), message);
+                    findings.report(at, message);
                 }
             }
         }
         (findings.count() == before).then(|| hosts.into())
+    }
+
+    /// One entry of `vars`.
+    fn value<'n>(&self, key: &'n Key, node: &'n Node, findings: &mut Findings) -> Option<(&'n str, &'n str)> {
+        let variables = self.variables();
+        if !variables.contains(&key.text.as_str()) {
+            findings.report(
+                key.span,
+                format!("the hosts of this service have no variable `{}`", short(&key.text)),
+            );
+            match closest(&key.text, variables.iter().copied()) {
+                Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
+                None => findings.hint(format!("its variables are {}", list(variables.into_iter()))),
+            };
+            return None;
+        }
+        let text = reader::text(node, "the value of a variable", findings)?;
+        if self.is_whole(&key.text) {
+            if let Err(message) = check_whole(text) {
+                findings.report(node.span, message);
+                return None;
+            }
+        } else if !is_label(text) {
+            let message = "the value of a variable is one label of a host name: letters, digits and `-`";
+            findings
+                .report(node.span, message)
+                .hint(format!("the hosts are {}", list(self.shown().iter().map(String::as_str))));
+            return None;
+        }
+        Some((&key.text, text))
     }
 }
 

@@ -711,9 +711,10 @@ tenants:
   two:
     integrations:
       desk: {vars: {subdomain: globex}, credential: none}
+      desk-files: {service: desk, vars: {subdomain: files}, credential: none}
       post: {credential: {secrets: {account: acme@post.example, key: "env:POST"}}}
       code: {vars: {host: gitlab.com}, credential: {static: {header: {PRIVATE-TOKEN: "env:T"}}}}
-    agents: {bot: {desk: reader, code: reader}}
+    agents: {bot: {desk: reader, code: reader}, filer: {desk-files: reader}}
 "#;
 
 #[test]
@@ -726,6 +727,7 @@ fn a_credential_goes_to_the_tenants_own_host() {
             ("two/bot", "GET https://globex.desk.example/x", "desk https://globex.desk.example:443"),
             ("two/bot", "GET https://files.desk.example/x", "desk https://files.desk.example:443"),
             ("two/bot", "GET https://x.desk.example/x", "destination_not_allowed"),
+            ("two/filer", "GET https://files.desk.example/x", "desk-files https://files.desk.example:443"),
             ("one/bot", "GET https://git.one.example:8443/x", "code https://git.one.example:8443"),
             ("one/bot", "GET https://gitlab.com/x", "destination_not_allowed"),
             ("two/bot", "GET https://gitlab.com/x", "code https://gitlab.com:443"),
