@@ -1,6 +1,7 @@
 //! The command line: data on standard output, messages on standard error, exit codes that mean something.
 
 mod ca;
+mod catalog;
 mod config;
 mod demo;
 mod env;
@@ -67,6 +68,8 @@ enum Command {
     Check(policy::CheckArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
+    /// Show the services that egret knows, or one of them with a policy to start from
+    Catalog(catalog::CatalogArgs),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Check(args) => policy::check(&args),
         Command::Explain(args) => policy::explain(&args),
+        Command::Catalog(args) => catalog::catalog(&args),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),
         Command::Health(args) => health::health(&args),

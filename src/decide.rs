@@ -6,11 +6,13 @@
 
 mod act;
 mod approval;
+mod catalog;
 mod check;
 mod credential;
 mod explain;
 mod grant;
 mod guard;
+mod host;
 mod inspect;
 mod judge;
 mod live;
@@ -19,6 +21,7 @@ mod pattern;
 mod policy;
 mod problem;
 mod promise;
+mod protocol;
 mod push;
 mod quota;
 mod reader;
@@ -30,6 +33,7 @@ mod tenant;
 mod when;
 mod yaml;
 
+pub use catalog::{ListedRole, Listing, catalogue, catalogued};
 pub use check::{Counts, Report, Warning, check};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use grant::{Approval, Grant, Granted};

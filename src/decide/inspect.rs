@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     act::{Act, Seen},
-    service::Look,
+    protocol::Look,
 };
 use crate::{
     audit::Rpc,

@@ -9,9 +9,10 @@ use super::{
     grant::{Approval, Shown},
     guard::{Effect, Guard},
     policy::Policy,
+    protocol::{Look, Protocol},
     push,
     role::{Role, RoleLine},
-    service::{Look, Protocol, Service},
+    service::Service,
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
 };
 use crate::{

@@ -15,8 +15,8 @@ use super::{
     judge::{Ask, Inspection, Judgement, Question, Way},
     policy::Policy,
     problem::Problems,
+    protocol::Look,
     reload::Tried,
-    service::Look,
     source::Sources,
     tenant::{Integration, Tenant, TierKind},
 };

@@ -8,18 +8,20 @@ use std::{
 
 use super::{
     approval::{self, Approvals},
+    catalog,
     guard::{self, Guard, Matched},
     judge::Mode,
     problem::{Findings, Problems},
     promise::{self, Promise},
+    protocol::Protocol,
     reader::{self, Entries, Fields},
-    service::{self, Protocol, Service},
-    source::{Mark, Sources, Span},
+    service::{self, Service},
+    source::{Mark, Sources, Span, name_of},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
 use crate::{
-    context::TenantId,
+    context::{IntegrationId, TenantId},
     plan::{CredentialSpec, SecretRef},
 };
 
@@ -109,7 +111,7 @@ impl Policy {
         secrets
             .filter_map(|secret| match secret {
                 SecretRef::Env(name) => Some(name.as_str()),
-                SecretRef::File(_) => None,
+                _ => None,
             })
             .collect()
     }
@@ -119,13 +121,23 @@ impl Policy {
         self.looks_into_bodies
     }
 
+    /// Where every integration's secrets are read, and where the policy has the integration.
+    pub fn secret_references(&self) -> impl Iterator<Item = (Mark, &IntegrationId, &SecretRef)> {
+        let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
+        integrations.flat_map(|integration| {
+            let secrets = integration.plan.credential.as_ref().map(CredentialSpec::secrets);
+            let mark = self.mark(integration.span);
+            secrets.unwrap_or_default().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
+        })
+    }
+
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
     }
 
     /// The policy's own services, without those of the catalogue.
     pub(super) fn own_services(&self) -> usize {
-        self.services.values().filter(|service| service.span.file != 0).count()
+        self.services.values().filter(|service| !catalog::holds(service.span)).count()
     }
 
     pub(super) fn guards(&self) -> &[Arc<Guard>] {
@@ -138,12 +150,12 @@ impl Policy {
 
     /// The policy's own files; the catalogue is not one.
     pub(super) fn files(&self) -> usize {
-        self.files.len().saturating_sub(1)
+        self.files.len()
     }
 
     pub(super) fn mark(&self, span: Span) -> Mark {
-        let file = self.files.get(span.file as usize).cloned().unwrap_or_else(|| "".into());
-        Mark { file, line: span.line, column: span.column }
+        let own = self.files.get(span.file as usize).cloned();
+        Mark { file: name_of(own, span), line: span.line, column: span.column }
     }
 }
 
@@ -163,7 +175,7 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
     let mut trees = Vec::new();
     for (number, source) in (0..).zip(&sources.files) {
         match yaml::parse(&source.text, number) {
-            Ok(tree) => trees.push((number, tree)),
+            Ok(tree) => trees.push(tree),
             Err(bad) => {
                 findings.report(bad.span, bad.message).unparsed();
                 if let Some(hint) = bad.hint {
@@ -173,15 +185,14 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
         }
     }
     let complete = findings.count() == 0;
-    let (mut catalogue, mut merged) = (Merged::default(), Merged::default());
-    for (number, tree) in &trees {
-        let into = if *number == 0 { &mut catalogue } else { &mut merged };
-        merge(tree, into, findings);
+    let mut merged = Merged::default();
+    for tree in &trees {
+        merge(tree, &mut merged, findings);
     }
     unique(&merged.services, findings);
     unique(&merged.tenants, findings);
 
-    let (services, broken) = read_services(&catalogue, &merged, findings);
+    let (services, broken) = read_services(&merged, findings);
     let (services, guards) = read_guards(&merged.guards, services, &broken, complete, findings);
     let mut tenants = HashMap::with_capacity(merged.tenants.len());
     for (key, node) in &merged.tenants {
@@ -294,14 +305,13 @@ fn unique(entries: &[(&Key, &Node)], findings: &mut Findings) {
     }
 }
 
-/// The policy's services and those of the catalogue; the policy's own wins.
+/// The policy's services, and those of the catalogue that it refers to and does not describe itself.
 fn read_services(
-    catalogue: &Merged<'_>,
-    own: &Merged<'_>,
+    merged: &Merged<'_>,
     findings: &mut Findings,
 ) -> (HashMap<String, Service>, HashSet<String>) {
     let (mut services, mut broken) = (HashMap::new(), HashSet::new());
-    for (key, node) in catalogue.services.iter().chain(&own.services) {
+    for (key, node) in &merged.services {
         if let Some(service) = service::read(key, node, findings) {
             services.insert(key.text.clone(), service);
         } else {
@@ -309,7 +319,27 @@ fn read_services(
             broken.insert(key.text.clone());
         }
     }
+    for name in referred(merged) {
+        if !merged.services.iter().any(|(key, _)| key.text == name) {
+            services.extend(catalog::read(name, findings).map(|service| (name.to_owned(), service)));
+        }
+    }
     (services, broken)
+}
+
+/// The services of the catalogue that integrations and guards name.
+fn referred<'n>(merged: &Merged<'n>) -> BTreeSet<&'n str> {
+    let mut names = BTreeSet::new();
+    for (_, tenant) in &merged.tenants {
+        for (key, integration) in tenant.get("integrations").into_iter().flat_map(Node::entries) {
+            names.insert(integration.get("service").map_or(Some(key.text.as_str()), Node::as_text));
+        }
+    }
+    for guard in &merged.guards {
+        let matched = guard.get("match").and_then(Node::as_text);
+        names.insert(matched.and_then(|text| text.split_whitespace().next()));
+    }
+    names.into_iter().flatten().filter(|name| catalog::knows(name)).collect()
 }
 
 type Guarded = (HashMap<String, Arc<Service>>, Vec<Arc<Guard>>);
@@ -337,7 +367,12 @@ fn read_guards(
                 }
                 Some(service) => kinds_fit(&guard, name, service, findings),
                 None if complete && !broken.contains(name) => {
-                    guard::unknown_service(&guard, name, services.keys().map(String::as_str), findings);
+                    guard::unknown_service(
+                        &guard,
+                        name,
+                        services.keys().map(String::as_str).chain(catalog::names()),
+                        findings,
+                    );
                 }
                 _ => {}
             }

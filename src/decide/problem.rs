@@ -263,7 +263,7 @@ impl Findings {
         label: &'static str,
         sources: &Sources,
     ) -> Option<Excerpt> {
-        let text = &sources.files.get(span.file as usize)?.text;
+        let text = sources.text_of(span.file)?;
         let line = text.split_inclusive('\n').nth(span.line as usize - 1)?;
         let line_start = line.as_ptr() as usize - text.as_ptr() as usize;
         let line = line.trim_end_matches(['\n', '\r']);

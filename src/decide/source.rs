@@ -8,6 +8,8 @@ use std::{
 
 use aws_lc_rs::digest;
 
+use super::catalog;
+
 /// The largest policy file.
 const FILE_LIMIT: u64 = 8 << 20;
 /// The largest policy, all files together.
@@ -56,7 +58,7 @@ pub(super) struct Source {
     pub(super) text: String,
 }
 
-/// All files of one policy. Number 0 is the catalogue.
+/// All files of one policy. Those of the catalogue have numbers of their own.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) files: Vec<Source>,
@@ -115,22 +117,19 @@ impl Sources {
     }
 
     fn of(own: Vec<Source>) -> Self {
-        let hash = hash(&own);
-        let catalogue = Source {
-            name: "(catalogue)".into(),
-            key: PathBuf::new(),
-            base: PathBuf::new(),
-            text: include_str!("catalog.yaml").to_owned(),
-        };
-        let mut files = vec![catalogue];
-        files.extend(own);
-        Self { files, hash }
+        Self { hash: hash(&own), files: own }
     }
 
     /// `file:line:column`.
     pub(super) fn place(&self, span: Span) -> Mark {
-        let file = self.files.get(span.file as usize).map_or_else(|| "".into(), |f| f.name.clone());
-        Mark { file, line: span.line, column: span.column }
+        let own = self.files.get(span.file as usize).map(|file| file.name.clone());
+        Mark { file: name_of(own, span), line: span.line, column: span.column }
+    }
+
+    /// The text of a file, by number.
+    pub(super) fn text_of(&self, number: u32) -> Option<&str> {
+        let own = self.files.get(number as usize).map(|file| file.text.as_str());
+        own.or_else(|| catalog::file(number).map(|(_, text)| text))
     }
 
     /// The names of the files, by number.
@@ -154,6 +153,11 @@ impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
+}
+
+/// The name of a file: a policy's own, or one of the catalogue.
+pub(super) fn name_of(own: Option<Arc<str>>, span: Span) -> Arc<str> {
+    own.or_else(|| catalog::file(span.file).map(|(name, _)| name.into())).unwrap_or_else(|| "".into())
 }
 
 /// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,

@@ -43,6 +43,29 @@ pub(super) enum Value {
     Map(Vec<(Key, Node)>),
 }
 
+impl Node {
+    /// The value of a key, where this is a mapping that has it. For a look ahead: what is wrong is not reported.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        self.entries().iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    /// The entries, where this is a mapping.
+    pub(super) fn entries(&self) -> &[(Key, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The text, where it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Why a file is no YAML.
 #[derive(Debug)]
 pub(super) struct Malformed {

@@ -207,7 +207,7 @@ fn graphql_is_granted_by_the_fields_of_its_roots() {
 
 #[test]
 fn what_must_be_looked_into_depends_on_method_and_path() {
-    use crate::decide::service::Look;
+    use crate::decide::protocol::Look;
     let policy = policy(SERVERS);
     let look = |line: &str| {
         let request = request(line);
