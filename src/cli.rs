@@ -4,6 +4,7 @@ mod ca;
 mod config;
 mod demo;
 mod env;
+mod fmt;
 mod health;
 mod policy;
 mod run;
@@ -65,6 +66,8 @@ enum Command {
     Demo,
     /// Check policy files: shape, references, and the promises in `tests`
     Check(policy::CheckArgs),
+    /// Format policy files, and keep every comment
+    Fmt(fmt::FmtArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
     /// Tokens for development
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Env(args) => env::env(&args),
         Command::Demo => demo::demo(),
         Command::Check(args) => policy::check(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
         Command::Explain(args) => policy::explain(&args),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),

@@ -7,6 +7,7 @@
 mod check;
 mod credential;
 mod explain;
+mod format;
 mod grant;
 mod guard;
 mod judge;
@@ -28,6 +29,7 @@ mod yaml;
 
 pub use check::{Counts, Report, Warning, check};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
+pub use format::{Unformatted, format, policy_files};
 pub use grant::{Grant, Granted};
 pub use judge::Mode;
 pub use live::{Interception, Policies, TunnelWay};

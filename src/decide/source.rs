@@ -74,28 +74,14 @@ pub(super) struct Unreadable {
 impl Sources {
     /// Reads a file, or all `*.yaml` and `*.yml` below a directory, in the order of their names.
     pub(super) fn read(path: &Path) -> Result<Self, Unreadable> {
-        let unreadable = |path: &Path, error: &io::Error| Unreadable { path: path.into(), why: plain(error) };
-        let mut paths = Vec::new();
-        if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
-            collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
-            paths.sort();
-            if paths.is_empty() {
-                let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
-                return Err(Unreadable { path: path.into(), why });
-            }
-        } else {
-            paths.push(path.into());
-        }
         let mut texts = Vec::new();
         let mut total = 0;
-        for file in paths {
-            let size = fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
-            total += size;
-            if size > FILE_LIMIT || total > TOTAL_LIMIT {
-                let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
-                return Err(Unreadable { path: file, why });
+        for file in files(path)? {
+            let text = read_text(&file)?;
+            total += text.len() as u64;
+            if total > TOTAL_LIMIT {
+                return Err(too_large(&file));
             }
-            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
             let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
             let key = file.strip_prefix(path).ok().filter(|key| !key.as_os_str().is_empty());
             let key = key.map_or_else(|| "policy".into(), Path::to_path_buf);
@@ -154,6 +140,40 @@ impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
+}
+
+/// The policy's files: the one that `path` is, or all `*.yaml` and `*.yml` below it, in the order of their names.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> {
+    let mut paths = Vec::new();
+    if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
+        collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
+        paths.sort();
+        if paths.is_empty() {
+            let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
+            return Err(Unreadable { path: path.into(), why });
+        }
+    } else {
+        paths.push(path.into());
+    }
+    Ok(paths)
+}
+
+/// Reads one of them, unless it is too large.
+pub(super) fn read_text(file: &Path) -> Result<String, Unreadable> {
+    let size = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
+    if size > FILE_LIMIT {
+        return Err(too_large(file));
+    }
+    fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+}
+
+fn too_large(file: &Path) -> Unreadable {
+    let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
+    Unreadable { path: file.into(), why }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
+    Unreadable { path: path.into(), why: plain(error) }
 }
 
 /// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,
