@@ -2,12 +2,13 @@
 //!
 //! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
-//! is the room's door; `reload` swaps it for the next.
+//! is the room's door; `reload` swaps it for the next. `git` knows the commit.
 
 mod check;
 mod credential;
 mod explain;
 mod format;
+mod git;
 mod grant;
 mod guard;
 mod judge;

@@ -18,7 +18,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::egret::BINARY;
+use support::{Egret, House, Upstream, egret::BINARY};
 
 /// Runs a command of egret's in a directory, with an empty environment.
 fn egret(dir: &Path, args: &[&str]) -> Output {
@@ -103,4 +103,54 @@ fn what_is_no_yaml_is_shown_and_stays() {
     assert!(err(&output).contains("bad.yaml:2:"), "{}", err(&output));
     assert_eq!(fs::read_to_string(dir.path().join("bad.yaml")).unwrap(), "version: 1\ntenants: [\n");
     ends(&egret(dir.path(), &["fmt", "nowhere.yaml"]), 1);
+}
+
+const POLICY: &str = "version: 1
+services:
+  good:
+    hosts: [api.good.test]
+    allow_private_addresses: true
+    roles:
+      reader: [GET /**]
+tenants:
+  acme:
+    integrations:
+      good: {credential: none}
+    agents:
+      bot: {good: reader}
+";
+
+/// Sends one request and gives the record of its decision.
+fn decide(egret: &mut Egret) -> serde_json::Value {
+    let mut raw = egret.raw();
+    raw.send(format!(
+        "GET http://api.good.test/a HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {}\r\n\r\n",
+        egret.token("acme/bot")
+    ));
+    assert_eq!(raw.answer().status, 200);
+    egret.decision("")
+}
+
+#[test]
+fn a_policy_in_a_work_tree_is_called_by_its_commit() {
+    let upstream = Upstream::echo("api.good.test");
+    let house = House::new(POLICY).resolve("api.good.test", upstream.address);
+    let commit = "1f3a9c0b7d2e4f5061728394a5b6c7d8e9f00112";
+    fs::create_dir_all(house.path(".git/refs/heads")).unwrap();
+    let house = house
+        .file(".git/HEAD", "ref: refs/heads/main\n")
+        .file(".git/refs/heads/main", &format!("{commit}\n"));
+    let mut egret = house.start();
+    let record = decide(&mut egret);
+    assert_eq!(record["policy"]["revision"], "git:1f3a9c0b7d2e");
+    let hash = record["policy"]["hash"].clone();
+    // Its own word is stronger.
+    egret.replace("policies/policy.yaml", &format!("{POLICY}revision: mine\n"));
+    egret.record(|r| r["event"] == "policy_loaded" && r["revision"] == "mine");
+    // The next commit is noticed when the files are.
+    fs::write(egret.house.path(".git/refs/heads/main"), commit.replace("1f3a", "2b00")).unwrap();
+    egret.replace("policies/policy.yaml", POLICY);
+    egret.record(|r| {
+        r["event"] == "policy_loaded" && r["revision"] == "git:2b009c0b7d2e" && r["hash"] == hash
+    });
 }

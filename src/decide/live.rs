@@ -105,7 +105,7 @@ impl Policies {
     }
 
     fn of(source: Option<PathBuf>, policy: Policy) -> Self {
-        let tried = std::sync::Mutex::new(Tried::Content(policy.hash().clone()));
+        let tried = std::sync::Mutex::new(Tried::Content(policy.identity().clone()));
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
         Self(Arc::new(Live { source, policy, changes, tried, last_error: ArcSwapOption::empty() }))

@@ -31,6 +31,8 @@ pub struct Policy {
     mode: Mode,
     revision: Arc<str>,
     hash: Arc<str>,
+    /// Tells it from every other policy, also from one with the same files.
+    identity: Arc<str>,
     tenants: HashMap<TenantId, Tenant>,
     services: HashMap<String, Arc<Service>>,
     guards: Vec<Arc<Guard>>,
@@ -67,7 +69,7 @@ impl Policy {
         self.mode
     }
 
-    /// The policy's own name for its version, or the beginning of its hash.
+    /// The version's name: the policy's own, git's, or the beginning of the hash.
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
@@ -75,6 +77,10 @@ impl Policy {
     /// SHA-256 over its files, in hex.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
+    }
+
+    pub(super) fn identity(&self) -> &Arc<str> {
+        &self.identity
     }
 
     /// A tenant that is not switched off.
@@ -173,12 +179,11 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
     for node in &merged.tests {
         promise::read(node, &mut promises, findings);
     }
-    let revision =
-        merged.revision.map_or_else(|| sources.hash.get(..12).unwrap_or_default(), |(_, text)| text);
     let policy = Policy {
         mode: merged.mode.map_or(Mode::Enforce, |(_, mode)| mode),
-        revision: revision.into(),
+        revision: sources.revision(merged.revision.map(|(_, text)| text)),
         hash: sources.hash.clone(),
+        identity: sources.identity(),
         tenants,
         services,
         guards,

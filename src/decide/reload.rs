@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_secs(10);
 /// What a reload met last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// Files with this hash.
+    /// Files with this identity.
     Content(Arc<str>),
     /// Files that could not be read, and why.
     Unreadable(String),
@@ -92,8 +92,8 @@ impl Policies {
         let mut tried = live.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match Sources::read(source) {
             Ok(sources) => {
-                let met = Tried::Content(sources.hash.clone());
-                if sources.hash == *live.current().hash() {
+                let met = Tried::Content(sources.identity());
+                if sources.identity() == *live.current().identity() {
                     live.last_error.store(None);
                     *tried = met;
                     return Reload::Unchanged;

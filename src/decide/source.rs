@@ -8,6 +8,9 @@ use std::{
 
 use aws_lc_rs::digest;
 
+use super::git;
+use crate::secret::hex;
+
 /// The largest policy file.
 const FILE_LIMIT: u64 = 8 << 20;
 /// The largest policy, all files together.
@@ -50,7 +53,7 @@ pub(super) struct Source {
     /// As shown in problems and explanations.
     pub(super) name: Arc<str>,
     /// Its name below the policy's directory: the same files mounted elsewhere are the same policy.
-    key: PathBuf,
+    pub(super) key: PathBuf,
     /// What relative `file:` references are relative to.
     pub(super) base: PathBuf,
     pub(super) text: String,
@@ -62,6 +65,16 @@ pub(super) struct Sources {
     pub(super) files: Vec<Source>,
     /// SHA-256 over names and texts of the policy's own files, in hex.
     pub(super) hash: Arc<str>,
+    pub(super) version: Version,
+}
+
+/// What is known of a policy's version beside what its files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Nothing.
+    Plain,
+    /// The commit that is checked out, where the files lie in a work tree of git.
+    Commit(Arc<str>),
 }
 
 /// A file or directory that could not be read.
@@ -87,20 +100,17 @@ impl Sources {
             let key = key.map_or_else(|| "policy".into(), Path::to_path_buf);
             texts.push(Source { name: file.display().to_string().into(), key, base, text });
         }
-        Ok(Self::of(texts))
+        let version = git::commit(path).map_or(Version::Plain, Version::Commit);
+        Ok(Self::of(texts, version))
     }
 
     /// A policy that is a text, for tests and for policies that egret makes itself.
     pub(super) fn text(name: &str, text: &str) -> Self {
-        Self::of(vec![Source {
-            name: name.into(),
-            key: name.into(),
-            base: PathBuf::new(),
-            text: text.to_owned(),
-        }])
+        let own = Source { name: name.into(), key: name.into(), base: PathBuf::new(), text: text.to_owned() };
+        Self::of(vec![own], Version::Plain)
     }
 
-    fn of(own: Vec<Source>) -> Self {
+    fn of(own: Vec<Source>, version: Version) -> Self {
         let hash = hash(&own);
         let catalogue = Source {
             name: "(catalogue)".into(),
@@ -110,7 +120,24 @@ impl Sources {
         };
         let mut files = vec![catalogue];
         files.extend(own);
-        Self { files, hash }
+        Self { files, hash, version }
+    }
+
+    /// What every record calls the policy's version. `own` is the policy's own word for it.
+    pub(super) fn revision(&self, own: Option<&str>) -> Arc<str> {
+        match (&self.version, own) {
+            (_, Some(own)) => own.into(),
+            (Version::Commit(commit), None) => format!("git:{commit}").into(),
+            (Version::Plain, None) => self.hash.get(..12).unwrap_or_default().into(),
+        }
+    }
+
+    /// Tells these sources from others: the same files under another commit are another policy.
+    pub(super) fn identity(&self) -> Arc<str> {
+        match &self.version {
+            Version::Plain => self.hash.clone(),
+            Version::Commit(commit) => format!("{} {commit}", self.hash).into(),
+        }
     }
 
     /// `file:line:column`.
@@ -208,14 +235,6 @@ fn hash(files: &[Source]) -> Arc<str> {
         }
     }
     hex(context.finish().as_ref()).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn plain(error: &io::Error) -> String {
