@@ -1,5 +1,6 @@
 //! The command line: data on standard output, messages on standard error, exit codes that mean something.
 
+mod bundle;
 mod ca;
 mod config;
 mod demo;
@@ -7,6 +8,7 @@ mod env;
 mod fmt;
 mod health;
 mod policy;
+mod rollout;
 mod run;
 mod serve;
 mod token;
@@ -70,6 +72,9 @@ enum Command {
     Fmt(fmt::FmtArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
+    /// Draft a policy from a shadow log, and sign policies
+    #[command(subcommand)]
+    Policy(rollout::PolicyCommand),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -170,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => policy::check(&args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Explain(args) => policy::explain(&args),
+        Command::Policy(command) => rollout::policy(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),
         Command::Health(args) => health::health(&args),

@@ -2,8 +2,10 @@
 //!
 //! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
-//! is the room's door; `reload` swaps it for the next. `git` knows the commit.
+//! is the room's door; `reload` swaps it for the next. `bundle` demands
+//! signatures, `git` knows the commit.
 
+mod bundle;
 mod check;
 mod credential;
 mod explain;
@@ -24,11 +26,13 @@ mod reader;
 mod reload;
 mod role;
 mod service;
+mod sign;
 mod source;
 mod tenant;
 mod yaml;
 
-pub use check::{Counts, Report, Warning, check};
+pub use bundle::{MANIFEST, SIGNATURE, Verification};
+pub use check::{Counts, Report, Warning, check, check_verified};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use format::{Unformatted, format, policy_files};
 pub use grant::{Grant, Granted};
@@ -37,6 +41,7 @@ pub use live::{Interception, Policies, TunnelWay};
 pub use policy::Policy;
 pub use problem::{Problem, Problems};
 pub use reload::Reload;
+pub use sign::{SignError, new_key, public_path, sign};
 pub use source::Mark;
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on fails"
+    clippy::float_cmp,
+    reason = "a test that cannot go on fails; counters are whole numbers"
 )]
 
 mod support;
@@ -18,7 +19,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::{Egret, House, Upstream, egret::BINARY};
+use support::{Egret, House, Upstream, egret::BINARY, live::eventually};
 
 /// Runs a command of egret's in a directory, with an empty environment.
 fn egret(dir: &Path, args: &[&str]) -> Output {
@@ -129,6 +130,136 @@ fn decide(egret: &mut Egret) -> serde_json::Value {
     ));
     assert_eq!(raw.answer().status, 200);
     egret.decision("")
+}
+
+const SIGNED: &str = "policy: {verify: required, keys: [policy.key.pub], state: policy.state}\n";
+
+/// A house with a key; what `sign` signs is its policy.
+fn signed_house(upstream: &Upstream) -> House {
+    let house = House::new(POLICY).resolve("api.good.test", upstream.address).settings(SIGNED);
+    ends(&egret(house.dir.path(), &["policy", "keygen", "--out", "policy.key"]), 0);
+    house.write_settings();
+    house
+}
+
+fn sign(dir: &Path, revision: &str, more: &[&str]) -> Output {
+    let args = ["policy", "sign", "policies", "--key", "policy.key", "--revision", revision];
+    egret(dir, &[&args, more].concat())
+}
+
+#[test]
+fn a_key_pair_is_made_and_only_its_public_half_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let output = egret(dir.path(), &["policy", "keygen", "--out", "policy.key"]);
+    let public = ends(&output, 0);
+    assert!(public.starts_with("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA"), "{public}");
+    assert_eq!(fs::read_to_string(at("policy.key.pub")).unwrap(), public);
+    let private = fs::read_to_string(at("policy.key")).unwrap();
+    assert!(private.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let inside = private.lines().nth(1).unwrap();
+    assert!(!format!("{public}{}", err(&output)).contains(inside));
+    assert_eq!(fs::metadata(at("policy.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    ends(&egret(dir.path(), &["policy", "keygen", "--out", "policy.key"]), 78);
+    assert_eq!(fs::read_to_string(at("policy.key")).unwrap(), private, "a key is never replaced");
+}
+
+#[test]
+fn a_policy_that_must_be_signed_is_loaded_by_nobody_before_it_is() {
+    let house = signed_house(&Upstream::echo("api.good.test"));
+    let dir = house.dir.path();
+    let explain = ["explain", "GET https://api.good.test/a", "--as", "acme/bot"];
+    let unsigned = egret(dir, &["check"]);
+    ends(&unsigned, 1);
+    assert!(err(&unsigned).contains("policy.manifest.json: no such file"), "{}", err(&unsigned));
+    ends(&egret(dir, &explain), 78);
+    // What is about to be signed can be checked before.
+    ends(&egret(dir, &["check", "policies"]), 0);
+    ends(&sign(dir, "1", &["--expires", "7d"]), 0);
+    ends(&egret(dir, &["check"]), 0);
+    ends(&egret(dir, &explain), 0);
+    ends(&sign(dir, "1", &[]), 78);
+    assert!(fs::read_dir(house.path("policies")).unwrap().count() == 3, "nothing is left behind");
+
+    fs::remove_file(house.path("policies/policy.manifest.sig")).unwrap();
+    fs::remove_file(house.path("policies/policy.manifest.json")).unwrap();
+    let (code, said) = house.fail();
+    assert_eq!(code, Some(78));
+    assert!(said.contains("`policy.verify` is `required`"), "{said}");
+}
+
+#[test]
+fn verification_without_a_key_is_no_setting() {
+    let (code, said) = House::new(POLICY).settings("policy: {verify: required}\n").fail();
+    assert_eq!(code, Some(78));
+    assert!(said.contains("`required` needs `policy.keys`"), "{said}");
+    let (code, said) =
+        House::new(POLICY).settings("policy: {verify: required, keys: [upstream-ca.pem]}\n").fail();
+    assert_eq!(code, Some(78));
+    assert!(said.contains("not an Ed25519 public key"), "{said}");
+}
+
+#[test]
+fn a_bundle_replaces_only_older_ones_also_after_a_restart() {
+    let upstream = Upstream::echo("api.good.test");
+    let house = signed_house(&upstream);
+    ends(&sign(house.dir.path(), "1", &[]), 0);
+    let mut egret = house.start();
+    let record = decide(&mut egret);
+    assert_eq!(record["policy"]["revision"], "bundle:1");
+    assert_eq!(egret.metric("egret_policy_expires_timestamp_seconds"), 0.0);
+    let read = |name: &str| fs::read(egret.house.path("policies").join(name)).unwrap();
+    let files = ["policy.yaml", "policy.manifest.json", "policy.manifest.sig"];
+    let first = files.map(|name| (name, read(name)));
+
+    // Somebody changes a file.
+    egret.replace("policies/policy.yaml", &format!("{POLICY}# changed\n"));
+    egret.record(|r| r["event"] == "policy_rejected");
+    egret.message("`policy.yaml` is not the file that was signed");
+    assert_eq!(decide(&mut egret)["policy"]["revision"], "bundle:1");
+    let (status, text) = egret.page("/readyz");
+    assert_eq!(status, 200);
+    assert!(text.contains("note: the policy files as they are now are not in force"), "{text}");
+
+    // It is signed.
+    ends(&sign(egret.dir(), "2", &[]), 0);
+    egret.record(|r| r["event"] == "policy_loaded" && r["revision"] == "bundle:2");
+    assert_eq!(decide(&mut egret)["policy"]["revision"], "bundle:2");
+
+    // The first bundle comes back.
+    for (name, bytes) in first {
+        fs::write(egret.house.path("policies").join(name), bytes).unwrap();
+    }
+    egret.message("the bundle has revision 1, and 2 was in force before");
+    assert_eq!(decide(&mut egret)["policy"]["revision"], "bundle:2");
+    egret.kill();
+    let again = Command::new(BINARY)
+        .args(["serve", "--config", "egret.yaml"])
+        .current_dir(egret.dir())
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(78));
+    assert!(err(&again).contains("the bundle has revision 1, and 2 was in force before"), "{}", err(&again));
+}
+
+#[test]
+fn a_bundle_that_ends_while_it_is_in_force_stays_and_readiness_ends() {
+    let upstream = Upstream::echo("api.good.test");
+    let house = signed_house(&upstream);
+    ends(&sign(house.dir.path(), "1", &["--expires", "3s"]), 0);
+    let mut egret = house.start();
+    assert!(egret.metric("egret_policy_expires_timestamp_seconds") > 1.7e9);
+    eventually("not ready any more", || (egret.page("/readyz").0 == 503).then_some(()));
+    let (_, text) = egret.page("/readyz");
+    assert!(text.starts_with("pending: a policy that is not past its time (it expired at 20"), "{text}");
+    let expired = egret.record(|r| r["event"] == "policy_expired");
+    assert_eq!(expired["revision"], "bundle:1");
+    assert_eq!(decide(&mut egret)["policy"]["revision"], "bundle:1");
+    // A newer one mends it.
+    ends(&sign(egret.dir(), "2", &["--expires", "1h"]), 0);
+    egret.record(|r| r["event"] == "policy_loaded" && r["revision"] == "bundle:2");
+    assert_eq!(egret.page("/readyz").0, 200);
 }
 
 #[test]

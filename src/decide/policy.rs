@@ -4,16 +4,18 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{
+    bundle::{self, Verification},
     guard::{self, Guard},
     judge::Mode,
     problem::{Findings, Problems},
     promise::{self, Promise},
     reader::{self, Entries, Fields},
     service::{self, Service},
-    source::{Mark, Sources, Span},
+    source::{Mark, Sources, Span, Version},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
@@ -33,6 +35,7 @@ pub struct Policy {
     hash: Arc<str>,
     /// Tells it from every other policy, also from one with the same files.
     identity: Arc<str>,
+    pub(super) version: Version,
     tenants: HashMap<TenantId, Tenant>,
     services: HashMap<String, Arc<Service>>,
     guards: Vec<Arc<Guard>>,
@@ -46,7 +49,17 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it, at once: also a `test` of it that fails.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let sources = Sources::read(path).map_err(|error| Problems::unreadable(&error))?;
+        Self::load_verified(path, None)
+    }
+
+    /// As [`Policy::load`], and verified where that is demanded.
+    ///
+    /// # Errors
+    /// Also when the signature, the list of files, the expiry or the revision is not as demanded.
+    pub fn load_verified(path: &Path, verification: Option<&Verification>) -> Result<Self, Problems> {
+        let unreadable = |error| Problems::unreadable(&error);
+        let sources = bundle::read(path, verification).map_err(unreadable)?;
+        bundle::admit(verification, &sources).map_err(unreadable)?;
         Self::compile(&sources)
     }
 
@@ -69,7 +82,7 @@ impl Policy {
         self.mode
     }
 
-    /// The version's name: the policy's own, git's, or the beginning of the hash.
+    /// The version's name: a signed bundle's, the policy's own, git's, or the beginning of the hash.
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
@@ -81,6 +94,14 @@ impl Policy {
 
     pub(super) fn identity(&self) -> &Arc<str> {
         &self.identity
+    }
+
+    /// When a signed bundle ends.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        match &self.version {
+            Version::Bundle(bundle) => bundle.expires_at,
+            Version::Plain | Version::Commit(_) => None,
+        }
     }
 
     /// A tenant that is not switched off.
@@ -184,6 +205,7 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
         revision: sources.revision(merged.revision.map(|(_, text)| text)),
         hash: sources.hash.clone(),
         identity: sources.identity(),
+        version: sources.version.clone(),
         tenants,
         services,
         guards,

@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::digest;
 
-use super::git;
+use super::{bundle::Bundle, git};
 use crate::secret::hex;
 
 /// The largest policy file.
@@ -75,6 +75,8 @@ pub(super) enum Version {
     Plain,
     /// The commit that is checked out, where the files lie in a work tree of git.
     Commit(Arc<str>),
+    /// A bundle that was verified.
+    Bundle(Bundle),
 }
 
 /// A file or directory that could not be read.
@@ -123,20 +125,23 @@ impl Sources {
         Self { files, hash, version }
     }
 
-    /// What every record calls the policy's version. `own` is the policy's own word for it.
+    /// What every record calls the policy's version. `own` is the policy's own word for it; a signed bundle's
+    /// revision cannot be overruled by its files.
     pub(super) fn revision(&self, own: Option<&str>) -> Arc<str> {
         match (&self.version, own) {
+            (Version::Bundle(bundle), _) => format!("bundle:{}", bundle.revision).into(),
             (_, Some(own)) => own.into(),
             (Version::Commit(commit), None) => format!("git:{commit}").into(),
             (Version::Plain, None) => self.hash.get(..12).unwrap_or_default().into(),
         }
     }
 
-    /// Tells these sources from others: the same files under another commit are another policy.
+    /// Tells these sources from others: the same files under another commit or manifest are another policy.
     pub(super) fn identity(&self) -> Arc<str> {
         match &self.version {
             Version::Plain => self.hash.clone(),
             Version::Commit(commit) => format!("{} {commit}", self.hash).into(),
+            Version::Bundle(bundle) => format!("{} {}", self.hash, bundle.manifest).into(),
         }
     }
 
