@@ -7,10 +7,14 @@ mod demo;
 mod env;
 mod fmt;
 mod health;
+mod learn;
 mod policy;
+mod records;
 mod rollout;
+mod route;
 mod run;
 mod serve;
+mod shadow;
 mod token;
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
@@ -72,6 +76,9 @@ enum Command {
     Fmt(fmt::FmtArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
+    /// What shadow mode let through
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
     /// Draft a policy from a shadow log, and sign policies
     #[command(subcommand)]
     Policy(rollout::PolicyCommand),
@@ -175,6 +182,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => policy::check(&args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Explain(args) => policy::explain(&args),
+        Command::Shadow(command) => shadow::shadow(&command),
         Command::Policy(command) => rollout::policy(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),

@@ -6,6 +6,7 @@
 //! signatures, `git` knows the commit.
 
 mod bundle;
+mod catalogue;
 mod check;
 mod credential;
 mod explain;
@@ -32,6 +33,7 @@ mod tenant;
 mod yaml;
 
 pub use bundle::{MANIFEST, SIGNATURE, Verification};
+pub use catalogue::Catalogue;
 pub use check::{Counts, Report, Warning, check, check_verified};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use format::{Unformatted, format, policy_files};

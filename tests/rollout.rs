@@ -285,3 +285,196 @@ fn a_policy_in_a_work_tree_is_called_by_its_commit() {
         r["event"] == "policy_loaded" && r["revision"] == "git:2b009c0b7d2e" && r["hash"] == hash
     });
 }
+
+/// A log by hand: two shadowed kinds, an allowed one, and what a report leaves out.
+fn log() -> String {
+    let record = |at: &str, id: &str, more: serde_json::Value| {
+        let mut record = serde_json::json!({
+            "v": 1, "ts": format!("2026-11-24T{at}.774398Z"), "event": "decision", "decision_id": id,
+            "correlation_id": format!("run-{id}"), "tenant_id": "acme", "agent_id": "triage-bot",
+            "decision": "deny", "enforced": false, "code": "action_denied",
+            "reason": "triage-bot (acme) may use github-acme as reader; POST /repos/acme/app/issues needs writer",
+            "policy": {"revision": "r", "hash": "h", "rule": null, "grant": null, "guards": []},
+            "integration_id": "github-acme", "service": "github", "role": "reader",
+            "http": {"request_method": "POST", "host": "api.github.com", "port": 443,
+                     "path": "/repos/acme/app/issues/17", "response_status_code": null},
+        });
+        for (key, value) in more.as_object().unwrap() {
+            record[key] = value.clone();
+        }
+        format!("{record}\n")
+    };
+    let elsewhere = serde_json::json!({
+        "agent_id": "k8s/ns/bot", "code": "destination_not_allowed", "reason": "no integration covers it",
+        "integration_id": null, "service": null, "role": null,
+        "http": {"request_method": "GET", "host": "crm.acme.example", "port": 8443,
+                 "path": "/v1/customers/cus_9s6XKzkNRiz8i3", "response_status_code": null},
+    });
+    let guarded = serde_json::json!({
+        "reason": "deletions are made by people",
+        "policy": {"guards": ["guards[0]"]},
+        "http": {"request_method": "DELETE", "host": "api.github.com", "port": 443,
+                 "path": "/repos/acme/app", "response_status_code": null},
+    });
+    [
+        record("10:05:13", "01", serde_json::json!({})),
+        record("10:04:00", "02", serde_json::json!({})),
+        "half a li".to_owned() + "\n",
+        record("10:06:00", "03", elsewhere),
+        record("10:07:00", "04", guarded),
+        record("10:08:00", "05", serde_json::json!({"decision": "allow", "enforced": true, "code": null})),
+        record("10:09:00", "06", serde_json::json!({"enforced": true})),
+        record("10:09:30", "07", serde_json::json!({"event": "outcome"})),
+        "{\"v\":1,\"ts\":\"2026-11-24T10:10:00.000000Z\",\"seq\":9,\"event\":\"policy_loaded\"}\n".to_owned(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_report_says_what_enforcing_would_have_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = egret_reads(dir.path(), &["shadow", "report"], &log());
+    let expected = "\
+enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24T10:08:00Z
+
+      2  acme/triage-bot  action_denied
+         POST api.github.com/repos/acme/app/issues/* via github-acme
+         triage-bot (acme) may use github-acme as reader; POST /repos/acme/app/issues needs writer
+         2026-11-24T10:04:00Z to 2026-11-24T10:05:13Z, such as decision 01 of step run-01
+
+      1  acme/k8s/ns/bot  destination_not_allowed
+         GET crm.acme.example:8443/v1/customers/*
+         no integration covers it
+         2026-11-24T10:06:00Z to 2026-11-24T10:06:00Z, such as decision 03 of step run-03
+
+      1  acme/triage-bot  action_denied
+         DELETE api.github.com/repos/acme/app via github-acme
+         guards[0]: deletions are made by people
+         2026-11-24T10:07:00Z to 2026-11-24T10:07:00Z, such as decision 04 of step run-04
+";
+    let shown = ends(&output, 0);
+    assert_eq!(shown.split("\n\n").collect::<std::collections::BTreeSet<_>>().len(), 4, "{shown}");
+    assert_eq!(shown, expected);
+    assert_eq!(err(&output), "1 of 9 lines are no records\n");
+
+    fs::write(dir.path().join("old.jsonl"), log()).unwrap();
+    fs::write(dir.path().join("new.jsonl"), log()).unwrap();
+    let files = ["shadow", "report", "old.jsonl", "new.jsonl", "--json", "--since", "2026-11-24T10:05:00Z"];
+    let report: serde_json::Value = serde_json::from_str(&ends(&egret(dir.path(), &files), 0)).unwrap();
+    assert_eq!(
+        (&report["requests"], &report["would_be_refused"], &report["broken_lines"], &report["lines"]),
+        (&8.into(), &6.into(), &2.into(), &18.into())
+    );
+    let guarded = report["groups"].as_array().unwrap().iter().find(|g| g["method"] == "DELETE").unwrap();
+    assert_eq!(
+        *guarded,
+        serde_json::json!({
+            "count": 2, "tenant_id": "acme", "agent_id": "triage-bot", "code": "action_denied",
+            "reason": "deletions are made by people", "guards": ["guards[0]"],
+            "integration_id": "github-acme", "service": "github", "role": "reader",
+            "host": "api.github.com", "method": "DELETE", "path": "/repos/acme/app",
+            "first": "2026-11-24T10:07:00Z", "last": "2026-11-24T10:07:00Z",
+            "example": {"decision_id": "04", "correlation_id": "run-04", "path": "/repos/acme/app"},
+        })
+    );
+    assert_eq!(
+        ends(&egret_reads(dir.path(), &["shadow", "report"], ""), 0),
+        "no request left egret in this time\n"
+    );
+    ends(&egret(dir.path(), &["shadow", "report", "nowhere.jsonl"]), 69);
+    ends(&egret(dir.path(), &["shadow", "report", "--since", "yesterday"]), 2);
+}
+
+#[test]
+fn a_draft_is_written_once_and_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let learn = |more: &[&str]| egret_reads(dir.path(), &[&["policy", "learn"], more].concat(), &log());
+    let text = ends(&learn(&[]), 0);
+    assert!(text.contains("from 5 requests, 2026-11-24T10:04:00Z to 2026-11-24T10:08:00Z.\n"), "{text}");
+    assert!(text.contains("    integrations:\n      crm-acme-example-8443:\n"), "{text}");
+    assert_eq!(ends(&learn(&["--out", "draft.yaml"]), 0), "");
+    assert_eq!(fs::read_to_string(dir.path().join("draft.yaml")).unwrap(), text);
+    ends(&egret(dir.path(), &["check", "draft.yaml"]), 0);
+    ends(&egret(dir.path(), &["fmt", "--check", "draft.yaml"]), 0);
+    ends(&learn(&["--out", "draft.yaml"]), 78);
+    ends(&learn(&["--out", "draft.yaml", "--force"]), 0);
+    ends(&egret_reads(dir.path(), &["policy", "learn"], "no log\n"), 1);
+}
+
+/// A request that shadow mode objected to, and that was then refused for a reason that holds in any mode.
+#[test]
+fn what_shadow_mode_could_not_let_through_is_no_part_of_a_report() {
+    let upstream = Upstream::echo("api.good.test");
+    let policy = POLICY
+        .replace("tenants:", "mode: shadow\nguards: [{match: GET /a, deny: not yet}]\ntenants:")
+        .replace("credential: none", "tier: USER, credential: none");
+    let mut running = House::new(&policy).resolve("api.good.test", upstream.address).start();
+    let token = support::token_with(&running.house.issuer, "acme/bot", None, serde_json::Value::Null);
+    let mut raw = running.raw();
+    raw.send(format!(
+        "GET http://api.good.test/a HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+    ));
+    assert_eq!(raw.answer().status, 403);
+    let record = running.decision("user_missing");
+    assert_eq!((&record["enforced"], &record["policy"]["guards"][0]), (&true.into(), &"guards[0]".into()));
+    let report = egret_reads(running.dir(), &["shadow", "report"], &format!("{record}\n"));
+    assert_eq!(ends(&report, 0), "no request left egret in this time\n");
+}
+
+/// The way of a rollout: shadow, report, learn, enforce.
+#[test]
+fn what_shadow_mode_let_through_is_learned_and_then_enforced() {
+    let upstream = Upstream::echo("api.good.test");
+    let shadow = POLICY
+        .replace("tenants:", "mode: shadow\ntenants:")
+        .replace("      reader:", "      lister: [GET /list]\n      reader:")
+        + "      other: {good: lister}\n";
+    let house = |policy: &str| {
+        House::new(policy)
+            .resolve("api.good.test", upstream.address)
+            .settings("audit: {sinks: [stdout, 'file:decisions.jsonl']}\n")
+    };
+    let ask = |egret: &Egret, who: &str, request: &str| {
+        let (method, path) = request.split_once(' ').unwrap();
+        let mut raw = egret.raw();
+        raw.send(format!(
+            "{method} http://api.good.test{path} HTTP/1.1\r\nhost: api.good.test\r\ncontent-length: 0\r\n\
+             proxy-authorization: Bearer {}\r\n\r\n",
+            egret.token(who)
+        ));
+        raw.answer().status
+    };
+    let asked = [
+        ("acme/bot", "GET /items/1"),
+        ("acme/bot", "POST /items"),
+        ("acme/other", "GET /items/2"),
+        ("acme/other", "GET /items/3"),
+    ];
+
+    let mut running = house(&shadow).start();
+    for (who, request) in asked {
+        assert_eq!(ask(&running, who, request), 200, "{who} {request}");
+    }
+    running.signal("TERM");
+    running.wait();
+    let report = ends(&egret(running.dir(), &["shadow", "report", "decisions.jsonl"]), 0);
+    assert!(report.starts_with("enforcing would have refused 3 of 4 requests"), "{report}");
+    for line in ["      2  acme/other  action_denied\n", "      1  acme/bot  action_denied\n"] {
+        assert!(report.contains(line), "{report}");
+    }
+    let draft = ends(&egret(running.dir(), &["policy", "learn", "decisions.jsonl"]), 0);
+
+    // What a person decides: the credential, the private address, and when to enforce.
+    let decided = draft
+        .replace("mode: shadow", "mode: enforce")
+        .replace("    roles:", "    allow_private_addresses: true\n    roles:");
+    let running = house(&decided).start();
+    for (who, request) in asked {
+        assert_eq!(ask(&running, who, request), 200, "{who} {request}\n{decided}");
+    }
+    for (who, request) in
+        [("acme/other", "POST /items"), ("acme/bot", "DELETE /items/1"), ("acme/bot", "GET /else")]
+    {
+        assert_eq!(ask(&running, who, request), 403, "{who} {request}\n{decided}");
+    }
+}

@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 
-use super::bundle;
+use super::{bundle, learn};
 use crate::serve::StartError;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
+    /// Draft a policy that grants what the decision log saw
+    Learn(learn::LearnArgs),
     /// Make a key pair that signs policies
     Keygen(bundle::KeygenArgs),
     /// Sign a policy: write its manifest and the signature beside its files
@@ -15,6 +17,7 @@ pub(super) enum PolicyCommand {
 
 pub(super) fn policy(command: &PolicyCommand) -> Result<u8, StartError> {
     match command {
+        PolicyCommand::Learn(args) => learn::learn(args),
         PolicyCommand::Keygen(args) => bundle::keygen(args),
         PolicyCommand::Sign(args) => bundle::sign(args),
     }

@@ -131,6 +131,10 @@ impl Policy {
         self.tenants.values()
     }
 
+    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(|service| &**service)
+    }
+
     /// The policy's own services, without those of the catalogue.
     pub(super) fn own_services(&self) -> usize {
         self.services.values().filter(|service| service.span.file != 0).count()
