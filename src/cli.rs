@@ -1,14 +1,21 @@
 //! The command line: data on standard output, messages on standard error, exit codes that mean something.
 
+mod bundle;
 mod ca;
 mod catalog;
 mod config;
 mod demo;
 mod env;
+mod fmt;
 mod health;
+mod learn;
 mod policy;
+mod records;
+mod rollout;
+mod route;
 mod run;
 mod serve;
+mod shadow;
 mod token;
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
@@ -66,10 +73,18 @@ enum Command {
     Demo,
     /// Check policy files: shape, references, and the promises in `tests`
     Check(policy::CheckArgs),
+    /// Format policy files, and keep every comment
+    Fmt(fmt::FmtArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
     /// Show the services that egret knows, or one of them with a policy to start from
     Catalog(catalog::CatalogArgs),
+    /// What shadow mode let through
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
+    /// Draft a policy from a shadow log, and sign policies
+    #[command(subcommand)]
+    Policy(rollout::PolicyCommand),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -168,8 +183,11 @@ pub fn main() -> ExitCode {
         Command::Env(args) => env::env(&args),
         Command::Demo => demo::demo(),
         Command::Check(args) => policy::check(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
         Command::Explain(args) => policy::explain(&args),
         Command::Catalog(args) => catalog::catalog(&args),
+        Command::Shadow(command) => shadow::shadow(&command),
+        Command::Policy(command) => rollout::policy(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),
         Command::Health(args) => health::health(&args),

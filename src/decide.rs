@@ -2,14 +2,18 @@
 //!
 //! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
-//! is the room's door; `reload` swaps it for the next.
+//! is the room's door; `reload` swaps it for the next. `bundle` demands
+//! signatures, `git` knows the commit.
 
 mod act;
 mod approval;
+mod bundle;
 mod catalog;
 mod check;
 mod credential;
 mod explain;
+mod format;
+mod git;
 mod grant;
 mod guard;
 mod host;
@@ -28,20 +32,24 @@ mod reader;
 mod reload;
 mod role;
 mod service;
+mod sign;
 mod source;
 mod tenant;
 mod when;
 mod yaml;
 
-pub use catalog::{ListedRole, Listing, catalogue, catalogued};
-pub use check::{Counts, Report, Warning, check};
+pub use bundle::{MANIFEST, SIGNATURE, Verification};
+pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
+pub use check::{Counts, Report, Warning, check, check_verified};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
+pub use format::{Unformatted, format, policy_files};
 pub use grant::{Approval, Grant, Granted};
 pub use judge::Mode;
 pub use live::{Interception, Policies, TunnelWay};
 pub use policy::Policy;
 pub use problem::{Problem, Problems};
 pub use reload::Reload;
+pub use sign::{SignError, new_key, public_path, sign};
 pub use source::Mark;
 
 #[cfg(test)]

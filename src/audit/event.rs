@@ -22,6 +22,13 @@ pub enum Event<'a> {
         /// How many problems it has.
         problems: usize,
     },
+    /// The policy in force, a signed bundle, has ended; it stays.
+    PolicyExpired {
+        /// Its revision.
+        revision: &'a str,
+        /// When it ended.
+        expired_at: &'a str,
+    },
     /// An issuer's keys could not be fetched.
     JwksStale {
         /// The issuer.

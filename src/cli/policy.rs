@@ -7,7 +7,7 @@ use clap::Args;
 use super::{SettingsArgs, data, exit, message, token::Who};
 use crate::{
     decide::{self, Inquiry, Policy, Report},
-    serve::StartError,
+    serve::{StartError, verification},
 };
 
 #[derive(Debug, Args)]
@@ -50,11 +50,14 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => args.settings.load()?.0.policy,
+    // A path that is given is looked at as it is, before somebody signs it; the policy of the settings as `serve`
+    // would take it.
+    let report = if let Some(path) = &args.path {
+        decide::check(path)
+    } else {
+        let settings = args.settings.load()?.0;
+        decide::check_verified(&settings.policy, verification(&settings)?.as_ref())
     };
-    let report = decide::check(&path);
     if args.json {
         data(report.to_json());
     } else {
@@ -90,7 +93,7 @@ fn show(report: &Report) {
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
     let (settings, _) = args.settings.load()?;
-    let policy = Policy::load(&settings.policy)
+    let policy = Policy::load_verified(&settings.policy, verification(&settings)?.as_ref())
         .map_err(|problems| StartError::Configuration(problems.render(false)))?;
     let inquiry = Inquiry {
         tenant: args.who.tenant.as_str(),

@@ -1,14 +1,22 @@
 //! The catalogue: services that egret knows, one file each. Only those that a policy refers to are parsed.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{
+    act::Act,
+    host::{HostName, Hosts},
     problem::Findings,
     reader::closest,
     role::Role,
     service::{self, Service},
     source::Span,
     yaml::{self, Key},
+};
+use crate::{
+    context::{RoleId, ServiceId},
+    target::{Host, Method, Path},
 };
 
 /// The number of the first of its files. A policy's own files have the numbers before.
@@ -193,20 +201,64 @@ impl Listing {
     }
 }
 
+/// All services that egret knows, to be asked without a policy.
+#[derive(Debug)]
+pub struct Catalogue(Vec<Service>);
+
+impl Catalogue {
+    /// Reads all of it.
+    pub fn read() -> Self {
+        let mut findings = Findings::default();
+        Self(names().filter_map(|name| read(name, &mut findings)).collect())
+    }
+
+    /// Whether it has a service of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.service(name).is_some()
+    }
+
+    /// The service behind a host. With a port that does not go without saying, none is.
+    pub fn at(&self, host: &Host, port: Option<u16>) -> Option<ServiceId> {
+        let covers = |service: &Service| {
+            let Hosts::Fixed(hosts) = &service.hosts else { return false };
+            hosts.iter().any(|own| own.port == port && own.name == HostName::Exact(host.clone()))
+        };
+        let mut found: Vec<ServiceId> =
+            self.0.iter().filter(|service| covers(service)).map(|service| service.plan.id.clone()).collect();
+        found.sort();
+        found.into_iter().next()
+    }
+
+    /// The smallest of a service's roles that covers all of these requests.
+    pub fn smallest_role<'r>(
+        &self,
+        service: &str,
+        mut requests: impl Iterator<Item = (Method, &'r Path)> + Clone,
+    ) -> Option<RoleId> {
+        let covers = |role: &&Arc<Role>| {
+            requests.clone().all(|(method, path)| role.find(&Act::Http(method, path)).is_some())
+        };
+        let found = self.service(service)?.roles.iter().find(covers)?.id.clone();
+        requests.next().map(|_| found)
+    }
+
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.0.iter().find(|service| service.plan.id.as_str() == name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs};
 
     use super::{
         super::{
-            act::Act,
             pattern::Segment,
             policy::Policy,
             role::{Grants, RoleLine},
         },
         *,
     };
-    use crate::target::{Method, Path};
 
     #[test]
     fn every_file_is_in_the_table() {
@@ -322,5 +374,25 @@ mod tests {
             "the catalogue has no service `opnai`; did you mean `openai`?"
         );
         assert!(catalogued("nothing-like-it").unwrap_err().ends_with("`egret catalog` lists all services"));
+    }
+
+    #[test]
+    fn a_host_has_its_service_and_a_request_its_role() {
+        let catalogue = Catalogue::read();
+        let at = |host: &str, port| catalogue.at(&Host::parse(host).unwrap(), port);
+        assert_eq!(at("api.github.com", None).unwrap().as_str(), "github");
+        assert_eq!(at("api.github.com", Some(8443)), None);
+        assert_eq!(at("evil.example", None), None);
+        for (requests, role) in [
+            (&[(Method::Get, "/user")][..], Some("reader")),
+            (&[(Method::Get, "/user"), (Method::Post, "/repos/a/b/issues")], Some("writer")),
+            (&[(Method::Post, "/graphql")], None),
+            (&[], None),
+        ] {
+            let requests: Vec<(Method, Path)> =
+                requests.iter().map(|(method, path)| (*method, Path::parse(path).unwrap())).collect();
+            let found = catalogue.smallest_role("github", requests.iter().map(|(m, p)| (*m, p)));
+            assert_eq!(found.as_ref().map(RoleId::as_str), role, "{requests:?}");
+        }
     }
 }

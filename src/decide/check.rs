@@ -5,6 +5,7 @@ use std::{collections::HashSet, path::Path};
 use serde::Serialize;
 
 use super::{
+    bundle::Verification,
     guard::{Guard, Matched},
     policy::Policy,
     problem::Problems,
@@ -66,7 +67,12 @@ impl Report {
 
 /// Checks a file or a directory.
 pub fn check(path: &Path) -> Report {
-    match Policy::load(path) {
+    check_verified(path, None)
+}
+
+/// As [`check`], and verified where that is demanded.
+pub fn check_verified(path: &Path, verification: Option<&Verification>) -> Report {
+    match Policy::load_verified(path, verification) {
         Ok(policy) => Report { problems: None, warnings: warnings(&policy), counts: counts(&policy) },
         Err(problems) => Report { problems: Some(problems), warnings: Vec::new(), counts: Counts::default() },
     }

@@ -1,15 +1,13 @@
 //! The policy in force, and the room's door.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::{
     act::Seen,
+    bundle::{Origin, Verification},
     grant::{Granted, Permitted},
     inspect,
     judge::{Ask, Inspection, Judgement, Question, Way},
@@ -17,7 +15,6 @@ use super::{
     problem::Problems,
     protocol::Look,
     reload::Tried,
-    source::Sources,
     tenant::{Integration, Tenant, TierKind},
 };
 use crate::{
@@ -38,7 +35,7 @@ pub struct Policies(pub(super) Arc<Live>);
 #[derive(Debug)]
 pub(super) struct Live {
     /// Where it comes from; none for a policy that is a text.
-    pub(super) source: Option<PathBuf>,
+    pub(super) source: Option<Origin>,
     pub(super) policy: ArcSwap<Policy>,
     /// Ticks at every change.
     pub(super) changes: watch::Sender<u64>,
@@ -101,8 +98,17 @@ impl Policies {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn load(source: &Path) -> Result<Self, Problems> {
-        let sources = Sources::read(source).map_err(|error| Problems::unreadable(&error))?;
-        Ok(Self::of(Some(source.into()), Policy::compile(&sources)?))
+        Self::load_verified(source, None)
+    }
+
+    /// As [`Policies::load`]; now and later, verified where that is demanded.
+    ///
+    /// # Errors
+    /// As [`Policy::load_verified`].
+    pub fn load_verified(source: &Path, verification: Option<Verification>) -> Result<Self, Problems> {
+        let origin = Origin::new(source, verification);
+        let policy = origin.load()?;
+        Ok(Self::of(Some(origin), policy))
     }
 
     /// A policy that stays as it is, such as the one of a demonstration.
@@ -110,8 +116,8 @@ impl Policies {
         Self::of(None, policy)
     }
 
-    fn of(source: Option<PathBuf>, policy: Policy) -> Self {
-        let tried = std::sync::Mutex::new(Tried::Content(policy.hash().clone()));
+    fn of(source: Option<Origin>, policy: Policy) -> Self {
+        let tried = std::sync::Mutex::new(Tried::Content(policy.identity().clone()));
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
         let (sessions, last_error) = (Arc::default(), ArcSwapOption::empty());

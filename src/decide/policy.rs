@@ -4,10 +4,12 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{
     approval::{self, Approvals},
+    bundle::{self, Verification},
     catalog,
     guard::{self, Guard, Matched},
     judge::Mode,
@@ -16,7 +18,7 @@ use super::{
     protocol::Protocol,
     reader::{self, Entries, Fields},
     service::{self, Service},
-    source::{Mark, Sources, Span, name_of},
+    source::{Mark, Sources, Span, Version, name_of},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
@@ -35,6 +37,9 @@ pub struct Policy {
     approvals: Approvals,
     revision: Arc<str>,
     hash: Arc<str>,
+    /// Tells it from every other policy, also from one with the same files.
+    identity: Arc<str>,
+    pub(super) version: Version,
     tenants: HashMap<TenantId, Tenant>,
     services: HashMap<String, Arc<Service>>,
     /// Spares most policies a second look for the service of a request.
@@ -50,7 +55,17 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it, at once: also a `test` of it that fails.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let sources = Sources::read(path).map_err(|error| Problems::unreadable(&error))?;
+        Self::load_verified(path, None)
+    }
+
+    /// As [`Policy::load`], and verified where that is demanded.
+    ///
+    /// # Errors
+    /// Also when the signature, the list of files, the expiry or the revision is not as demanded.
+    pub fn load_verified(path: &Path, verification: Option<&Verification>) -> Result<Self, Problems> {
+        let unreadable = |error| Problems::unreadable(&error);
+        let sources = bundle::read(path, verification).map_err(unreadable)?;
+        bundle::admit(verification, &sources).map_err(unreadable)?;
         Self::compile(&sources)
     }
 
@@ -83,7 +98,7 @@ impl Policy {
         &self.approvals
     }
 
-    /// The policy's own name for its version, or the beginning of its hash.
+    /// The version's name: a signed bundle's, the policy's own, git's, or the beginning of the hash.
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
@@ -91,6 +106,18 @@ impl Policy {
     /// SHA-256 over its files, in hex.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
+    }
+
+    pub(super) fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// When a signed bundle ends.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        match &self.version {
+            Version::Bundle(bundle) => bundle.expires_at,
+            Version::Plain | Version::Commit(_) => None,
+        }
     }
 
     /// A tenant that is not switched off.
@@ -204,13 +231,13 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
     for node in &merged.tests {
         promise::read(node, &mut promises, findings);
     }
-    let revision =
-        merged.revision.map_or_else(|| sources.hash.get(..12).unwrap_or_default(), |(_, text)| text);
     let policy = Policy {
         mode: merged.mode.map_or(Mode::Enforce, |(_, mode)| mode),
         approvals: merged.approvals.map(|(_, approvals)| approvals).unwrap_or_default(),
-        revision: revision.into(),
+        revision: sources.revision(merged.revision.map(|(_, text)| text)),
         hash: sources.hash.clone(),
+        identity: sources.identity(),
+        version: sources.version.clone(),
         tenants,
         looks_into_bodies: services.values().any(|service| !matches!(service.protocol, Protocol::Http(None))),
         services,

@@ -80,6 +80,11 @@ impl Problems {
         Self::whole_file(&error.path, &error.why)
     }
 
+    /// A file is not a policy, and nothing more is known.
+    pub(super) fn nothing(name: &str) -> Self {
+        Self::whole_file(Path::new(name), "this is not a policy")
+    }
+
     fn whole_file(path: &Path, message: &str) -> Self {
         let problem = Problem {
             file: path.display().to_string(),
