@@ -10,6 +10,6 @@ mod refused;
 mod sessions;
 
 pub use lists::{Filtered, Lists, Reading};
-pub use message::{Ask, Body, Item, List, Named, Unclear};
+pub use message::{Ask, Body, Item, Named, Unclear};
 pub use refused::Waiting;
 pub use sessions::{Mailbox, Opening, Owner, Sessions};

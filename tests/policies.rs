@@ -35,7 +35,7 @@ fn every_policy_of_the_repository_loads() {
 fn the_directory_of_policies_loads_as_one_policy() {
     let report = check(Path::new("policies"));
     assert!(report.problems.is_none(), "{:?}", report.problems.map(|p| p.to_string()));
-    assert_eq!((report.counts.files, report.counts.tenants), (2, 3));
+    assert_eq!((report.counts.files, report.counts.tenants), (3, 5));
 }
 
 #[test]

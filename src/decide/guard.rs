@@ -68,6 +68,9 @@ impl Matched {
             (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
                 kind == asked && glob.matches(name, Case::Insensitive)
             }
+            (Self::Named(mcp::Named::Method, glob), Act::List { method, .. }) => {
+                glob.matches(method, Case::Insensitive)
+            }
             (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
                 kind == asked && glob.matches(field, Case::Insensitive)
             }

@@ -325,12 +325,28 @@ fn choose<'p>(
     match (granted.next(), granted.next()) {
         (Some(only), None) => Ok(Some(only)),
         (Some(one), Some(two)) => {
-            let candidates =
-                [one, two].into_iter().chain(granted).map(|c| c.integration.id.clone()).collect();
-            Err(Reason::IntegrationAmbiguous { candidates })
+            let all: Vec<Covering<'p>> = [one, two].into_iter().chain(granted).collect();
+            only_one_that_knows(&all, question).map(Some).ok_or_else(|| Reason::IntegrationAmbiguous {
+                candidates: all.iter().map(|c| c.integration.id.clone()).collect(),
+            })
         }
         // No role on any: the first stands for them in the refusal.
         (None, _) => Ok(Some(first)),
+    }
+}
+
+/// Several services may share a host, each with paths of its own: the one whose service knows the request,
+/// whatever the role that the agent has on it. Two integrations of one service stay two.
+fn only_one_that_knows<'p>(all: &[Covering<'p>], question: &Question<'_>) -> Option<Covering<'p>> {
+    let knows = |c: &&Covering<'p>| {
+        let service = &c.integration.service;
+        let looked_into = service.looks_for(question.method, &question.target.path) != Look::Nothing;
+        looked_into || service.roles.iter().any(|role| line_for(role, question, service).is_ok())
+    };
+    let mut knowing = all.iter().filter(knows);
+    match (knowing.next(), knowing.next()) {
+        (Some(only), None) if question.ask == Ask::Request => Some(*only),
+        _ => None,
     }
 }
 

@@ -74,6 +74,11 @@ impl Grants {
             (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
                 kind == asked && glob.matches(name, Case::Sensitive)
             }
+            (Self::Named(kind, glob), Act::List { of, method }) => {
+                kind == of
+                    || *of == mcp::Named::Tool
+                    || (*kind == mcp::Named::Method && glob.matches(method, Case::Sensitive))
+            }
             // Whoever may do anything at a server may also greet it.
             (Self::Named(..), Act::Plumbing) | (Self::Connect, Act::Tunnel) => true,
             (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
