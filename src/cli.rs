@@ -75,6 +75,8 @@ enum Command {
     Check(policy::CheckArgs),
     /// Format policy files, and keep every comment
     Fmt(fmt::FmtArgs),
+    /// Print the JSON Schema of policy files, for editors
+    Schema,
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
     /// Show the services that egret knows, or one of them with a policy to start from
@@ -184,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Check(args) => policy::check(&args),
         Command::Fmt(args) => fmt::fmt(&args),
+        Command::Schema => policy::schema(),
         Command::Explain(args) => policy::explain(&args),
         Command::Catalog(args) => catalog::catalog(&args),
         Command::Shadow(command) => shadow::shadow(&command),

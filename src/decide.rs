@@ -31,7 +31,9 @@ mod quota;
 mod reader;
 mod reload;
 mod role;
+mod schema;
 mod service;
+mod shape;
 mod sign;
 mod source;
 mod tenant;
@@ -49,6 +51,7 @@ pub use live::{Interception, Policies, TunnelWay};
 pub use policy::Policy;
 pub use problem::{Problem, Problems};
 pub use reload::Reload;
+pub use schema::schema;
 pub use sign::{SignError, new_key, public_path, sign};
 pub use source::Mark;
 

@@ -91,6 +91,14 @@ fn show(report: &Report) {
     ));
 }
 
+pub(super) fn schema() -> Result<u8, StartError> {
+    data(
+        serde_json::to_string_pretty(&decide::schema())
+            .map_err(|e| StartError::Unavailable(e.to_string()))?,
+    );
+    Ok(exit::OK)
+}
+
 pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
     let (settings, _) = args.settings.load()?;
     let policy = Policy::load_verified(&settings.policy, verification(&settings)?.as_ref())

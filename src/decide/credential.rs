@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     problem::Findings,
     reader::{self, Fields, closest, list, short},
+    shape,
     source::Span,
     yaml::{Node, Value},
 };
@@ -97,8 +98,8 @@ pub(super) fn read(node: &Node, around: Around<'_>, findings: &mut Findings) -> 
             .hint("for example `\"env:OPENAI_API_KEY\"` or `{static: {bearer: \"env:OPENAI_API_KEY\"}}`");
         return None;
     }
-    let known: Vec<&str> = ["secrets", "static"].into_iter().chain(obtained::KINDS).collect();
-    let fields = Fields::read(node, "a credential", &known, findings)?;
+    let known = shape::CREDENTIAL_KINDS.keys;
+    let fields = Fields::read(node, "a credential", known, findings)?;
     let mut kinds = known.iter().filter_map(|kind| fields.entry(kind));
     let Some((kind, value)) = kinds.next() else {
         if fields.is_empty() {

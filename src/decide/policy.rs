@@ -18,6 +18,7 @@ use super::{
     protocol::Protocol,
     reader::{self, Entries, Fields},
     service::{self, Service},
+    shape,
     source::{Mark, Sources, Span, Version, name_of},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
@@ -26,9 +27,6 @@ use crate::{
     context::{IntegrationId, TenantId},
     plan::{CredentialSpec, SecretRef},
 };
-
-const KEYS: [&str; 8] =
-    ["version", "mode", "revision", "services", "guards", "approvals", "tenants", "tests"];
 
 /// Everything that a policy says, ready to be asked.
 #[derive(Debug)]
@@ -260,7 +258,7 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
         findings.report(tree.span, "the file is empty").hint("a policy begins with `version: 1`");
         return;
     }
-    let Some(fields) = Fields::read(tree, "a policy", &KEYS, findings) else { return };
+    let Some(fields) = Fields::read(tree, "a policy", shape::POLICY.keys, findings) else { return };
     match fields.get("version").map(|node| (&node.value, node.span)) {
         Some((Value::Text(version), _)) if version == "1" => {}
         Some((_, span)) => {

@@ -8,6 +8,7 @@ use super::{
     pattern::{Case, Glob, Methods, Pattern},
     problem::Findings,
     reader::{self, Fields, closest, list, short},
+    shape,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -155,7 +156,7 @@ fn read<'n>(
                 }
             },
             Value::Map(_) => {
-                let fields = Fields::read(item, "a line of a role", &["include", "scopes"], findings);
+                let fields = Fields::read(item, "a line of a role", shape::ROLE_ENTRY.keys, findings);
                 if let Some(node) = fields.as_ref().and_then(|f| f.get("scopes")) {
                     draft.scopes.extend(reader::each(node, "`scopes`", findings, parse_scope));
                 }
@@ -272,7 +273,7 @@ fn meant_kind(word: &str) -> Option<&'static str> {
     closest(word, KINDS.into_iter().map(mcp::Named::as_str))
 }
 
-const KINDS: [mcp::Named; 4] =
+pub(super) const KINDS: [mcp::Named; 4] =
     [mcp::Named::Tool, mcp::Named::Resource, mcp::Named::Prompt, mcp::Named::Method];
 
 /// What to say about a word that is no method.

@@ -14,6 +14,7 @@ use super::{
     protocol::{self, Look, Protocol},
     reader::{self, Fields, short},
     role::{self, Grants, Role, Visible},
+    shape,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -22,24 +23,6 @@ use crate::{
     plan::{self, Intercept, Keep, PrivateReach, StripPlan},
     target::{Method, Path, Scheme},
 };
-
-const KEYS: [&str; 15] = [
-    "hosts",
-    "attach",
-    "scheme",
-    "intercept",
-    "allow_private_addresses",
-    "strip",
-    "keep",
-    "max_body",
-    "via",
-    "response_timeout",
-    "roles",
-    "graphql",
-    "mcp",
-    "transport",
-    "messages",
-];
 
 /// What exists out there, ready to be asked.
 #[derive(Debug)]
@@ -94,7 +77,7 @@ impl Service {
 /// Reads a service. None where nothing can be built from it; the reasons are in `findings`.
 pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Service> {
     let id = reader::identifier(key, ServiceId::parse, findings);
-    let fields = Fields::read(node, "a service", &KEYS, findings)?;
+    let fields = Fields::read(node, "a service", shape::SERVICE.keys, findings)?;
     let schemes = [("https", Scheme::Https), ("http", Scheme::Http)];
     let scheme = fields.get("scheme").and_then(|n| reader::word(n, "`scheme`", &schemes, findings));
     let modes = [("always", Intercept::Always), ("never", Intercept::Never)];
@@ -187,7 +170,7 @@ fn query_keys(node: Option<&Node>, what: &str, findings: &mut Findings) -> Vec<S
 }
 
 fn read_strip(node: &Node, findings: &mut Findings) -> StripPlan {
-    let Some(fields) = Fields::read(node, "`strip`", &["headers", "query"], findings) else {
+    let Some(fields) = Fields::read(node, "`strip`", shape::STRIP.keys, findings) else {
         return StripPlan::default();
     };
     StripPlan {
@@ -197,8 +180,9 @@ fn read_strip(node: &Node, findings: &mut Findings) -> StripPlan {
 }
 
 fn read_keep(node: &Node, findings: &mut Findings) -> Keep {
-    let keys = ["request_headers", "query", "response_headers", "trailers"];
-    let Some(fields) = Fields::read(node, "`keep`", &keys, findings) else { return Keep::default() };
+    let Some(fields) = Fields::read(node, "`keep`", shape::KEEP.keys, findings) else {
+        return Keep::default();
+    };
     Keep {
         request_headers: header_names(fields.get("request_headers"), "`request_headers`", findings),
         query: query_keys(fields.get("query"), "`query`", findings),

@@ -16,6 +16,7 @@ use super::{
     reader::{self, Fields, closest, list, short},
     role::Role,
     service::Service,
+    shape,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -187,8 +188,7 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<(TenantId, Tenant)> {
     let id = reader::identifier(key, TenantId::parse, findings);
-    let keys = ["disabled", "mode", "limit", "integrations", "agents"];
-    let fields = Fields::read(node, "a tenant", &keys, findings)?;
+    let fields = Fields::read(node, "a tenant", shape::TENANT.keys, findings)?;
     let mode = fields.get("mode").and_then(|n| reader::word(n, "`mode`", &Mode::WORDS, findings));
     let disabled =
         fields.get("disabled").and_then(|n| reader::flag(n, "`disabled`", findings)).unwrap_or(false);
@@ -252,8 +252,7 @@ impl Draft<'_> {
             findings.report(name.span, "an integration cannot be called `disabled`: agents use that word");
         }
         let id = reader::identifier(name, IntegrationId::parse, findings);
-        let keys = ["service", "tier", "vars", "credential", "limit", "disabled"];
-        let fields = Fields::read(node, "an integration", &keys, findings)?;
+        let fields = Fields::read(node, "an integration", shape::INTEGRATION.keys, findings)?;
         let tiers = [("APP", TierKind::App), ("USER", TierKind::User)];
         let tier = fields.get("tier").map(|n| reader::word(n, "`tier`", &tiers, findings));
         let disabled = fields.get("disabled").and_then(|n| reader::flag(n, "`disabled`", findings));

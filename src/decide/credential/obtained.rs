@@ -6,6 +6,7 @@ use super::{
     super::{
         problem::Findings,
         reader::{self, Fields},
+        shape,
         yaml::{Node, Value},
     },
     places::{References, Slots as _, is_reference},
@@ -15,19 +16,7 @@ use crate::{
     target::{Authority, Path},
 };
 
-/// The kinds, as policies write them.
-pub(super) const KINDS: [&str; 8] = [
-    "oauth",
-    "github_app",
-    "token_exchange",
-    "jwt_bearer",
-    "client_credentials",
-    "aws_sigv4",
-    "service_account",
-    "byok",
-];
-
-/// Reads a credential of one of [`KINDS`]. None where something is wrong with it.
+/// Reads a credential of one kind. None where something is wrong with it.
 pub(super) fn read(
     kind: &str,
     node: &Node,
@@ -35,50 +24,34 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<Obtained> {
     let before = findings.count();
-    let (required, optional): (&[&str], &[&str]) = match kind {
-        "oauth" => (&["provider"], &["scopes"]),
-        "github_app" => (&["app_id", "installation_id", "private_key"], &["repositories", "permissions"]),
-        "token_exchange" => (&["idp", "audience"], &["scopes", "resource"]),
-        "jwt_bearer" => {
-            (&["token_url", "issuer", "private_key"], &["subject", "audience", "scopes", "key_id"])
-        }
-        "client_credentials" => {
-            (&["token_url", "client_id", "client_secret"], &["client_auth", "scopes", "audience"])
-        }
-        "aws_sigv4" => {
-            (&[], &["access_key_id", "secret_access_key", "session_token", "role_arn", "region", "service"])
-        }
-        "service_account" => (&["key"], &["scopes", "subject"]),
-        _ => (&[], &["name"]),
-    };
-    let known: Vec<&str> = required.iter().chain(optional).copied().collect();
-    let fields = Fields::read(node, &format!("`{kind}`"), &known, findings)?;
-    for key in required.iter().filter(|key| fields.get(key).is_none()) {
+    let record = shape::obtained(kind)?;
+    let fields = Fields::read(node, &format!("`{kind}`"), record.keys, findings)?;
+    for key in record.required.iter().flat_map(|group| *group).filter(|key| fields.get(key).is_none()) {
         findings.report(node.span, format!("`{kind}` has no `{key}`"));
     }
-    let mut shape = Shape { fields, references, findings };
+    let mut keys = Keys { fields, references, findings };
     let obtained = match kind {
-        "oauth" => shape.oauth(),
-        "github_app" => shape.github_app(),
-        "token_exchange" => shape.token_exchange(),
-        "jwt_bearer" => shape.jwt_bearer(),
-        "client_credentials" => shape.client_credentials(),
-        "aws_sigv4" => shape.aws_sigv4(node),
-        "service_account" => shape.service_account(),
-        _ => Some(Obtained::Byok { name: shape.text("name") }),
+        "oauth" => keys.oauth(),
+        "github_app" => keys.github_app(),
+        "token_exchange" => keys.token_exchange(),
+        "jwt_bearer" => keys.jwt_bearer(),
+        "client_credentials" => keys.client_credentials(),
+        "aws_sigv4" => keys.aws_sigv4(node),
+        "service_account" => keys.service_account(),
+        _ => Some(Obtained::Byok { name: keys.text("name") }),
     };
     obtained.filter(|_| findings.count() == before)
 }
 
 /// The keys of one credential, and how each of them is read. Every getter reports what is wrong with its key.
-struct Shape<'s, 'n> {
+struct Keys<'s, 'n> {
     fields: Fields<'n>,
     references: &'s References<'s>,
     findings: &'s mut Findings,
 }
 
 // All keys are read before the first `?`, so that every mistake is reported.
-impl Shape<'_, '_> {
+impl Keys<'_, '_> {
     fn oauth(&mut self) -> Option<Obtained> {
         let (provider, scopes) = (self.text("provider"), self.texts("scopes"));
         Some(Obtained::OAuth { provider: provider?, scopes })

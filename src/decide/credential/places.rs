@@ -8,12 +8,12 @@ use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use super::super::{
     problem::Findings,
     reader::{self, Fields, list},
+    shape,
     source::Span,
     yaml::{Node, Value},
 };
 use crate::plan::{Half, Placement, SecretRef};
 
-const PLACES: [&str; 6] = ["bearer", "basic", "header", "headers", "query", "path"];
 /// Schemes of references.
 const SCHEMES: [&str; 6] = ["env", "file", "secret", "vault", "aws-sm", "exec"];
 
@@ -166,11 +166,11 @@ struct Places<'s, S: Slots> {
 impl<S: Slots> Places<'_, S> {
     fn read(&mut self, node: &Node, findings: &mut Findings) {
         let before = findings.count();
-        let Some(fields) = Fields::read(node, S::WHAT, &PLACES, findings) else { return };
+        let Some(fields) = Fields::read(node, S::WHAT, shape::STATIC.keys, findings) else { return };
         if fields.is_empty() {
             findings
                 .report(node.span, format!("{} is empty", S::WHAT))
-                .hint(format!("it holds {}", list(PLACES.into_iter())));
+                .hint(format!("it holds {}", list(shape::STATIC.keys.iter().copied())));
         }
         if let Some(node) = fields.get("bearer")
             && let Some(secret) = self.slot(node, findings)
@@ -224,7 +224,7 @@ impl<S: Slots> Places<'_, S> {
     }
 
     fn basic(&mut self, node: &Node, findings: &mut Findings) {
-        let Some(fields) = Fields::read(node, "`basic`", &["user", "password"], findings) else { return };
+        let Some(fields) = Fields::read(node, "`basic`", shape::BASIC.keys, findings) else { return };
         let user = self.half(fields.get("user"), findings);
         let password = self.half(fields.get("password"), findings);
         let (Some(user), Some(password)) = (user, password) else { return };
@@ -258,7 +258,7 @@ impl<S: Slots> Places<'_, S> {
         let Some(name) = header_name(name, span, findings) else { return };
         let (prefix, secret) = match &node.value {
             Value::Map(_) => {
-                let Some(fields) = Fields::read(node, "a header", &["prefix", "secret"], findings) else {
+                let Some(fields) = Fields::read(node, "a header", shape::HEADER.keys, findings) else {
                     return;
                 };
                 let prefix = fields.get("prefix").and_then(|n| reader::text(n, "`prefix`", findings));
