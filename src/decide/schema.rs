@@ -9,14 +9,12 @@ use super::shape::{POLICY, Record, Shape};
 /// The schema.
 pub fn schema() -> Value {
     let mut schema = record(&POLICY);
-    if let Value::Object(members) = &mut schema {
-        members.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
-        members.insert("title".to_owned(), json!("egret policy"));
-    }
-    schema
+    schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+    schema.insert("title".to_owned(), json!("egret policy"));
+    schema.into()
 }
 
-fn record(record: &Record) -> Value {
+fn record(record: &Record) -> Map<String, Value> {
     let properties: Map<String, Value> = record
         .members
         .iter()
@@ -28,28 +26,28 @@ fn record(record: &Record) -> Value {
             (member.key.to_owned(), value)
         })
         .collect();
-    let mut schema = json!({
-        "type": "object",
-        "description": record.about,
-        "additionalProperties": false,
-        "properties": properties,
-    });
     let (one, several): (Vec<&[&str]>, Vec<&[&str]>) =
         record.required.iter().copied().partition(|group| group.len() == 1);
+    let mut schema = Map::new();
+    let mut say = |key: &str, value: Value| _ = schema.insert(key.to_owned(), value);
+    say("type", json!("object"));
+    say("description", json!(record.about));
+    say("additionalProperties", json!(false));
+    say("properties", json!(properties));
     if !one.is_empty() {
-        schema["required"] = json!(one.concat());
+        say("required", json!(one.concat()));
     }
     if !several.is_empty() {
         let groups = several.iter().map(|group| {
             json!({ "anyOf": group.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>() })
         });
-        schema["allOf"] = groups.collect();
+        say("allOf", groups.collect());
     }
     schema
 }
 
-fn shape(shape_: &Shape) -> Value {
-    match shape_ {
+fn shape(of: &Shape) -> Value {
+    match of {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Text => json!({ "type": ["string", "number"] }),
         Shape::Number => json!({ "type": "integer", "minimum": 0 }),
@@ -62,13 +60,13 @@ fn shape(shape_: &Shape) -> Value {
             "propertyNames": { "pattern": key() },
             "additionalProperties": shape(value),
         }),
-        Shape::Record(of) => record(of),
-        Shape::OneOf(of) => {
-            let mut schema = record(of);
-            schema["minProperties"] = json!(1);
-            schema["maxProperties"] = json!(1);
-            schema
+        Shape::Record(inner) => record(inner).into(),
+        Shape::OneOf(inner) => {
+            let mut schema = record(inner);
+            schema.insert("minProperties".to_owned(), json!(1));
+            schema.insert("maxProperties".to_owned(), json!(1));
+            schema.into()
         }
-        Shape::Any(shapes) => json!({ "anyOf": shapes.iter().map(|s| shape(s)).collect::<Vec<_>>() }),
+        Shape::Any(all) => json!({ "anyOf": all.iter().map(|one| shape(one)).collect::<Vec<_>>() }),
     }
 }
