@@ -29,6 +29,19 @@ pub enum Event<'a> {
         /// When it ended.
         expired_at: &'a str,
     },
+    /// A tunnel that was open is closed: a new policy no longer lets it be.
+    TunnelClosed {
+        /// Whose it was.
+        tenant_id: &'a str,
+        /// Which agent's.
+        agent_id: &'a str,
+        /// Where it led: `host:port`.
+        authority: &'a str,
+        /// What `CONNECT` would be refused with now.
+        code: &'a str,
+        /// In words.
+        reason: &'a str,
+    },
     /// An issuer's keys could not be fetched.
     JwksStale {
         /// The issuer.

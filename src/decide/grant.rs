@@ -15,7 +15,7 @@ use crate::{
     message::Message,
     plan::Plan,
     refusal::{Reason, Refusal},
-    standing::Standing,
+    standing::{Standing, Withdrawn},
     target::{Authority, Method, Scheme, Target},
 };
 
@@ -95,6 +95,11 @@ pub(super) struct Shown {
     pub(super) in_a_stream: bool,
 }
 
+/// A refusal of what was granted before.
+pub(super) fn withdrawn(reason: &Reason, revision: Arc<str>) -> Withdrawn {
+    Withdrawn { code: reason.facts().code, detail: reason.detail(), revision }
+}
+
 /// What a human is asked.
 #[derive(Debug, Clone)]
 pub struct Approval {
@@ -107,13 +112,13 @@ pub struct Approval {
 /// A question with everything that it takes to ask it again.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    live: Arc<Live>,
-    identity: Arc<Identity>,
-    ask: Ask,
-    method: Method,
-    target: Target,
-    seen: Arc<Seen>,
-    selection: Selection,
+    pub(super) live: Arc<Live>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) ask: Ask,
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) seen: Arc<Seen>,
+    pub(super) selection: Selection,
 }
 
 impl Asked {
@@ -128,16 +133,26 @@ impl Asked {
         let stands = move || {
             let policy = asked.live.current();
             let judgement = policy.judge(&asked.question());
-            judgement.permit().is_ok_and(|permit| {
+            let same = |permit: &Permit<'_>| {
                 permit.integration.map(|i| &i.id) == integration_id.as_ref()
                     && permit.tier == tier
                     && permit.upstream == upstream
-            })
+            };
+            let revision = policy.revision().clone();
+            match judgement.permit() {
+                Ok(permit) if same(permit) => Ok(()),
+                Ok(_) => Err(Withdrawn {
+                    code: "action_denied",
+                    detail: "it goes another way, or with another credential".to_owned(),
+                    revision,
+                }),
+                Err(reason) => Err(withdrawn(reason, revision)),
+            }
         };
         Standing::new(changes, Arc::new(stands))
     }
 
-    fn question(&self) -> Question<'_> {
+    pub(super) fn question(&self) -> Question<'_> {
         Question {
             tenant: &self.identity.tenant_id,
             agent: &self.identity.agent_id,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{
     act::Seen,
     bundle::{Origin, Verification},
-    grant::{Granted, Permitted},
+    grant::{Asked, Granted, Permitted, withdrawn},
     inspect,
     judge::{Ask, Inspection, Judgement, Question, Way},
     policy::Policy,
@@ -24,6 +24,7 @@ use crate::{
     mcp,
     message::Message,
     refusal::{Door, Reason, Refusal},
+    standing::{Standing, Withdrawn},
     target::{Authority, Host, Target},
 };
 
@@ -73,6 +74,7 @@ pub enum TunnelWay {
 pub struct Interception {
     authority: Authority,
     identity: Arc<Identity>,
+    asked: Asked,
 }
 
 impl Interception {
@@ -84,6 +86,27 @@ impl Interception {
     /// Host and port as the client asked for them.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Asks again whether the tunnel may be open, for as long as it is.
+    pub fn standing(&self) -> Standing {
+        let mut changes = self.asked.live.subscribe();
+        // The policy may have changed since the decision: the first look comes at once.
+        changes.mark_changed();
+        let asked = self.asked.clone();
+        let stands = move || {
+            let policy = asked.live.current();
+            match policy.way(&asked.question()) {
+                Ok(Way::Intercept) => Ok(()),
+                Ok(Way::Opaque) => Err(Withdrawn {
+                    code: "destination_not_allowed",
+                    detail: "it is not opened any more".to_owned(),
+                    revision: policy.revision().clone(),
+                }),
+                Err(reason) => Err(withdrawn(&reason, policy.revision().clone())),
+            }
+        };
+        Standing::new(changes, Arc::new(stands))
     }
 
     /// Who opened the tunnel.
@@ -200,8 +223,17 @@ impl Policies {
             }
             Ok(Way::Intercept) => {
                 message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
-                let authority = message.target.authority.clone();
-                let interception = Interception { authority, identity: caller.identity().clone() };
+                let (authority, identity) = (message.target.authority.clone(), caller.identity().clone());
+                let asked = Asked {
+                    live: self.0.clone(),
+                    identity: identity.clone(),
+                    ask: Ask::Tunnel,
+                    method: message.method,
+                    target: message.target.clone(),
+                    seen: Arc::new(Seen::Nothing),
+                    selection,
+                };
+                let interception = Interception { authority, identity, asked };
                 Ok(TunnelWay::Intercept(Box::new(message), interception))
             }
             Err(reason) => {

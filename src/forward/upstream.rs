@@ -174,9 +174,8 @@ impl Upstream {
                     Some(unwritten) if reused => request = unwritten,
                     _ => return Err(broken(&error.into_error(), exchange)),
                 },
-                Err(GivenUp::Lost) => {
-                    let detail =
-                        "the policy changed while the upstream worked, and no longer grants it".into();
+                Err(GivenUp::Lost(withdrawn)) => {
+                    let detail = format!("while the upstream worked, {withdrawn}");
                     return Err(Reason::ActionDenied { detail, needed_role: None, granted_role: None });
                 }
                 Err(GivenUp::Late) => {
