@@ -432,6 +432,85 @@ fn a_mounted_policy_is_swapped_by_one_link() {
     assert_eq!(ask(&egret, GOOD).status, 403);
 }
 
+/// Two files that only fit together, swapped again and again while requests go on.
+#[test]
+fn a_reload_under_load_drops_no_request_and_mixes_no_policies() {
+    use std::{
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+    let upstream = Upstream::echo("api.good.test");
+    let house = House::new("version: 1\n")
+        .env("KEY_A", "a-secret-0123456789")
+        .env("KEY_B", "b-secret-0123456789")
+        .resolve("api.good.test", upstream.address);
+    let mount = house.path("policies");
+    fs::remove_file(mount.join("policy.yaml")).unwrap();
+    for version in ["a", "b"] {
+        let dir = mount.join(format!("..{version}"));
+        fs::create_dir(&dir).unwrap();
+        let services = format!(
+            "version: 1\nrevision: {version}\nservices:\n  good: {{hosts: [api.good.test], \
+             allow_private_addresses: true, roles: {{role-{version}: [GET /**]}}}}\n"
+        );
+        let tenants = format!(
+            "version: 1\ntenants: {{acme: {{integrations: {{good: {{credential: {{static: {{bearer: 'env:KEY_{}'}}}}}}}}, \
+             agents: {{bot: {{good: role-{version}}}}}}}}}\n",
+            version.to_uppercase()
+        );
+        fs::write(dir.join("services.yaml"), services).unwrap();
+        fs::write(dir.join("tenants.yaml"), tenants).unwrap();
+    }
+    let point_at = |version: &str| {
+        symlink(format!("..{version}"), mount.join("..new")).unwrap();
+        fs::rename(mount.join("..new"), mount.join("..data")).unwrap();
+    };
+    point_at("a");
+    for file in ["services.yaml", "tenants.yaml"] {
+        symlink(format!("..data/{file}"), mount.join(file)).unwrap();
+    }
+    let mut egret = house.start();
+    egret.record(|r| r["event"] == "started");
+    let (token, proxy, done) = (egret.token("acme/bot"), egret.proxy(), AtomicBool::new(false));
+    let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let sent = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut raw = Raw::connect(proxy);
+                    let mut sent = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        raw.send(format!("GET {GOOD} HTTP/1.1\r\nhost: api.good.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"));
+                        assert_eq!(raw.answer().status, 200);
+                        sent += 1;
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for round in 0..10 {
+            point_at(if round % 2 == 0 { "b" } else { "a" });
+            egret.record(|r| {
+                assert_ne!(r["event"], "policy_rejected", "{r}");
+                if r["event"] == "decision" {
+                    let version = r["policy"]["revision"].as_str().unwrap().to_owned();
+                    assert_eq!(r["role"], format!("role-{version}"), "{r}");
+                    assert_eq!(r["credential"]["ref"], format!("env:KEY_{}", version.to_uppercase()), "{r}");
+                    seen.borrow_mut().insert(version);
+                }
+                r["event"] == "policy_loaded"
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>()
+    });
+    assert!(sent > 20 && seen.borrow().len() == 2, "{sent} {seen:?}");
+    for seen in upstream.seen() {
+        let bearer = seen.header("authorization").unwrap();
+        assert!(["Bearer a-secret-0123456789", "Bearer b-secret-0123456789"].contains(&&*bearer), "{bearer}");
+    }
+}
+
 #[test]
 fn a_signal_reads_the_policy_again() {
     let upstream = Upstream::echo("api.good.test");

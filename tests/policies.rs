@@ -99,6 +99,41 @@ fn a_secret_in_a_service_is_never_repeated() {
     }
 }
 
+/// Files made to break the reader are problems like any others.
+#[test]
+fn a_hostile_file_is_a_problem_and_nothing_more() {
+    let lines = |line: &dyn Fn(usize) -> String, count: usize| (0..count).map(line).collect::<String>();
+    let lol = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b]\n";
+    for text in [
+        "[".repeat(200_000),
+        "{".repeat(200_000),
+        "- ".repeat(100_000),
+        "? ".repeat(100_000),
+        "a: ".repeat(70_000),
+        "!".repeat(200_000),
+        "\"".to_owned() + &"\\u0041".repeat(30_000),
+        lol.to_owned(),
+        lines(&|number| format!("a{number}: &b{number} 1\n"), 10_000),
+        lines(&|depth| format!("{}a:\n", " ".repeat(depth)), 500),
+        "version: 1\n<<: {a: 1}\n".to_owned(),
+        "version: 1\n".repeat(15_000),
+        "version: 1\ntenants:\n\tt: {}\n".to_owned(),
+        "\u{feff}version: 1\n".to_owned(),
+        "version: 1\0\n".to_owned(),
+        "version: 1\nservices:\n".to_owned() + &lines(&|number| format!("  s{number}: {{x: 1}}\n"), 10_000),
+    ] {
+        let problems = Policy::from_text("policy.yaml", &text).expect_err(&text[..40.min(text.len())]);
+        assert!(problems.count() > 0 && problems.render(false).len() < 200_000, "{text:.40}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for bytes in [&b"version: 1\nrevision: \"\xff\xfe\"\n"[..], b"\xff\xfev\0e\0"] {
+        let path = dir.path().join("policy.yaml");
+        fs::write(&path, bytes).unwrap();
+        let problems = Policy::load(&path).unwrap_err();
+        assert!(problems.to_string().contains("not UTF-8"), "{problems}");
+    }
+}
+
 /// A secret that stands in a policy by mistake appears in no rendering of its problems.
 #[test]
 fn a_secret_in_a_policy_is_never_repeated() {

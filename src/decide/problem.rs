@@ -9,6 +9,9 @@ use super::source::{Mark, Sources, Span, Unreadable};
 
 /// Problems shown of one policy; the rest is counted.
 const SHOWN: usize = 100;
+/// Problems kept of one policy, to be sorted before they are shown. A file that is nothing but mistakes says no more
+/// in the next thousand.
+const KEPT: usize = 1_000;
 /// Characters of a line that an excerpt shows.
 const WIDTH: usize = 160;
 
@@ -164,6 +167,8 @@ impl Excerpt {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     found: Vec<Finding>,
+    /// Problems beyond those that are kept.
+    beyond: usize,
     /// Values that may be secrets.
     secrets: Vec<Span>,
 }
@@ -186,6 +191,10 @@ enum Shape {
 
 impl Findings {
     pub(super) fn report(&mut self, span: Span, message: impl Into<String>) -> &mut Self {
+        if self.found.len() >= KEPT {
+            self.beyond += 1;
+            return self;
+        }
         self.found.push(Finding {
             span,
             message: message.into(),
@@ -198,7 +207,7 @@ impl Findings {
 
     /// Adds what to do to the problem reported last.
     pub(super) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        if let Some(last) = self.found.last_mut() {
+        if let Some(last) = self.last() {
             last.hint = Some(hint.into());
         }
         self
@@ -206,7 +215,7 @@ impl Findings {
 
     /// Adds another place to the problem reported last.
     pub(super) fn also(&mut self, span: Span, label: &'static str) -> &mut Self {
-        if let Some(last) = self.found.last_mut() {
+        if let Some(last) = self.last() {
             last.also = Some((span, label));
         }
         self
@@ -214,7 +223,7 @@ impl Findings {
 
     /// The problem reported last is in a file whose tree is not known.
     pub(super) fn unparsed(&mut self) -> &mut Self {
-        if let Some(last) = self.found.last_mut() {
+        if let Some(last) = self.last() {
             last.shape = Shape::Unknown;
         }
         self
@@ -226,7 +235,12 @@ impl Findings {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.found.len()
+        self.found.len() + self.beyond
+    }
+
+    /// The problem reported last, when it is kept.
+    fn last(&mut self) -> Option<&mut Finding> {
+        if self.beyond > 0 { None } else { self.found.last_mut() }
     }
 
     /// The problems, or none.
@@ -236,7 +250,7 @@ impl Findings {
         }
         self.found.sort_by_key(|f| (f.span.file, f.span.line, f.span.column));
         self.secrets.sort_by_key(|span| (span.file, span.start));
-        let more = self.found.len().saturating_sub(SHOWN);
+        let more = self.found.len().saturating_sub(SHOWN) + self.beyond;
         let list = self.found.iter().take(SHOWN).map(|finding| self.problem(finding, sources)).collect();
         Some(Problems { list, more })
     }

@@ -558,7 +558,7 @@ mod broken {
 
     use crate::decide::Policy;
 
-    const TEXT: &str = include_str!("../../policies/example.yaml");
+    const TEXT: &str = include_str!("../../policies/advanced.yaml");
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]

@@ -76,6 +76,13 @@ pub(super) struct Malformed {
 
 /// Parses the text of file number `file`.
 pub(super) fn parse(text: &str, file: u32) -> Result<Node, Malformed> {
+    if text.starts_with('\u{feff}') {
+        return Err(Malformed {
+            message: "the file begins with a byte-order mark".to_owned(),
+            hint: Some("save it as UTF-8 without one"),
+            span: Span::start_of(file),
+        });
+    }
     let options = serde_yaml::options! {
         strict_booleans: true,
         with_snippet: false,
@@ -86,7 +93,8 @@ pub(super) fn parse(text: &str, file: u32) -> Result<Node, Malformed> {
         budget: serde_yaml::budget! {
             max_nodes: 5_000_000,
             max_events: 10_000_000,
-            max_depth: 64,
+            // The grammar is ten levels deep, and each level costs stack.
+            max_depth: 24,
             max_aliases: 0,
             max_anchors: 0,
         },
@@ -292,6 +300,7 @@ mod tests {
             ("hosts: [*.example.com]\n", "alias"),
             ("a: 1\n---\nb: 2\n", "one YAML document"),
             ("a:\n\tb: 1\n", "tab"),
+            ("\u{feff}a: 1\n", "byte-order mark"),
             ("a: [1\n", ""),
         ] {
             let error = parse(text, 0).expect_err(text);
