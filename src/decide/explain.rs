@@ -265,11 +265,11 @@ impl Probe {
     ///
     /// # Errors
     /// When a word of it is none.
-    pub fn new(tenant: &str, agent: &str, method: &str, url: &str) -> Result<Self, String> {
+    pub fn new(tenant: &str, agent: &str, request: &str) -> Result<Self, String> {
         Ok(Self {
             tenant: TenantId::parse(tenant).map_err(|bad| bad.to_string())?,
             agent: AgentId::parse(agent).map_err(|bad| bad.to_string())?,
-            request: Request::parse(method, url)?,
+            request: Request::read(request)?,
             selection: Selection::default(),
         })
     }
