@@ -41,6 +41,9 @@ pub(super) struct ExplainArgs {
     /// The person behind the agent
     #[arg(long)]
     user: Option<String>,
+    /// When it is asked, such as 2026-11-28T22:00:00Z, for conditions that ask for the time; now when not given
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<std::time::SystemTime>,
     /// The integration, as `X-Agent-Integration` names it
     #[arg(long)]
     integration: Option<String>,
@@ -91,6 +94,13 @@ fn show(report: &Report) {
     ));
 }
 
+/// A moment (RFC 3339).
+fn moment(text: &str) -> Result<std::time::SystemTime, String> {
+    time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+        .map(Into::into)
+        .map_err(|_| "a moment is written as 2026-11-28T22:00:00Z".to_owned())
+}
+
 pub(super) fn schema() -> Result<u8, StartError> {
     data(
         serde_json::to_string_pretty(&decide::schema())
@@ -108,7 +118,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
         agent: args.who.agent.as_str(),
         user: args.user.as_deref(),
         request: &args.request,
-        at: None,
+        at: args.at,
         integration: args.integration.as_deref(),
     };
     let explanation = decide::explain(&policy, &inquiry).map_err(StartError::Configuration)?;

@@ -15,7 +15,7 @@ use super::{
     tenant::{Integration, Tenant},
 };
 use crate::{
-    context::{AgentId, IntegrationId, Selection, TenantId, UserId},
+    context::{AgentId, IntegrationId, Selection, TenantId, Tier, UserId},
     plan::LimitRule,
     refusal::Reason,
 };
@@ -62,7 +62,8 @@ pub struct Explanation {
 /// One step.
 #[derive(Debug, Serialize)]
 pub struct Step {
-    /// `tenant`, `integration`, `role`, `line`, `guard`, `limit`, `credential`, `upstream`.
+    /// `token`, `tenant`, `agent`, `integration`, `service`, `role`, `line`, `guard`, `approval`, `tier`, `limit`,
+    /// `credential`, `upstream`.
     pub step: &'static str,
     /// What was found.
     pub found: String,
@@ -101,6 +102,10 @@ pub fn explain(policy: &Policy, inquiry: &Inquiry<'_>) -> Result<Explanation, St
         let state = if found.disabled { ", disabled" } else { "" };
         let mode = if judgement.enforced() { "" } else { ", in shadow mode" };
         steps.push(step("tenant", format!("{tenant}{state}{mode}"), Some(policy.mark(found.span))));
+        if let Some(entry) = found.agent(&agent) {
+            let state = if entry.disabled { ", disabled" } else { "" };
+            steps.push(step("agent", format!("{agent}{state}"), Some(policy.mark(entry.span))));
+        }
     }
     ground(policy, &judgement, &mut steps);
     let refused = judgement.permit().err().or(judgement.objection());
@@ -153,16 +158,25 @@ fn ground(policy: &Policy, judgement: &Judgement<'_>, steps: &mut Vec<Step>) {
             let found = format!("by {by}, for {}, good for {within} s and one request", approval.action);
             steps.push(step("approval", found, None));
         }
+        steps.push(step("tier", tier(&permit.tier), Some(policy.mark(integration.span))));
         attach(policy, integration, steps);
         let (scheme, authority) = &permit.upstream;
-        steps.push(step("upstream", format!("{}://{authority}", scheme.as_str()), None));
+        let found = format!("{}://{authority}", scheme.as_str());
+        steps.push(step("upstream", found, Some(policy.mark(service.span))));
+    }
+}
+
+fn tier(tier: &Tier) -> String {
+    match tier {
+        Tier::App => "APP: the organisation's credential".to_owned(),
+        Tier::User(user) => format!("USER: the credential of {user}"),
     }
 }
 
 fn attach(policy: &Policy, integration: &Integration, steps: &mut Vec<Step>) {
     for LimitRule { name, quota, .. } in integration.plan.limits.iter() {
         let found = format!("{name}: {} in {} s", quota.count, quota.window.as_secs());
-        steps.push(step("limit", found, None));
+        steps.push(step("limit", found, Some(policy.mark(integration.span))));
     }
     let found = credential::describe(integration.plan.credential.as_ref());
     steps.push(step("credential", found, Some(policy.mark(integration.span))));

@@ -84,6 +84,7 @@ pub(super) struct Agent {
     pub(super) disabled: bool,
     /// In the order of the integrations' numbers.
     grants: Vec<Grant>,
+    pub(super) span: Span,
 }
 
 /// An agent's role on an integration.
@@ -320,7 +321,7 @@ impl Draft<'_> {
     }
 
     fn agent(&self, name: &Key, node: &Node, findings: &mut Findings) -> Option<Agent> {
-        let mut agent = Agent { disabled: false, grants: Vec::new() };
+        let mut agent = Agent { disabled: false, grants: Vec::new(), span: name.span };
         for (key, value) in reader::mapping(node, "an agent", findings)? {
             if key.text == "disabled" {
                 agent.disabled = reader::flag(value, "`disabled`", findings).unwrap_or(true);

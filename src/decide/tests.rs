@@ -520,12 +520,14 @@ fn an_explanation_names_lines_and_the_smallest_change() {
         "allowed\n  \
          token       tenant t_one, agent writer, no user\n  \
          tenant      t_one  [policy.yaml:16:3]\n  \
+         agent       writer  [policy.yaml:23:7]\n  \
          integration api, APP to api  [policy.yaml:18:7]\n  \
          service     api  [policy.yaml:4:3]\n  \
          role        writer  [policy.yaml:23:21]\n  \
          line        /v1/** (services.api.roles.reader[0])  [policy.yaml:7:16]\n  \
+         tier        APP: the organisation's credential  [policy.yaml:18:7]\n  \
          credential  `Authorization: Bearer` from env:A  [policy.yaml:18:7]\n  \
-         upstream    https://api.example.com:443"
+         upstream    https://api.example.com:443  [policy.yaml:4:3]"
     );
     for (agent, method, url, change) in [
         (
