@@ -1,6 +1,7 @@
 //! The command line: data on standard output, messages on standard error, exit codes that mean something.
 
 mod ca;
+mod check;
 mod config;
 mod demo;
 mod env;
@@ -63,8 +64,8 @@ enum Command {
     Env(env::EnvArgs),
     /// Show it all on this machine: a real upstream, an issuer and the proxy, in one process
     Demo,
-    /// Check policy files: shape, references, and the promises in `tests`
-    Check(policy::CheckArgs),
+    /// Check policy files: shape, references, the promises in `tests`, and what may not be meant
+    Check(check::CheckArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
     /// Tokens for development
@@ -164,7 +165,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Env(args) => env::env(&args),
         Command::Demo => demo::demo(),
-        Command::Check(args) => policy::check(&args),
+        Command::Check(args) => check::check(&args),
         Command::Explain(args) => policy::explain(&args),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),

@@ -1,4 +1,4 @@
-//! `docs/refusals.md` holds what the program does: every code, its statuses and its words.
+//! `docs/refusals.md` holds what the program does: every code, its statuses and its words; `docs/lints.md` every lint.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use egret::refusal::{Door, Reason};
+use egret::{
+    decide::LintCode,
+    refusal::{Door, Reason},
+};
 
 const PAGE: &str = include_str!("../docs/refusals.md");
 
@@ -21,6 +24,15 @@ fn every_code_has_its_section_and_every_section_its_code() {
     let sections: BTreeSet<&str> =
         PAGE.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     assert_eq!(sections, codes, "the sections of docs/refusals.md (left) are the codes of `Reason` (right)");
+}
+
+#[test]
+fn every_lint_has_its_section_and_every_section_its_lint() {
+    let page = include_str!("../docs/lints.md");
+    let codes: BTreeSet<&str> = LintCode::ALL.into_iter().map(LintCode::as_str).collect();
+    let sections: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert_eq!(sections, codes, "the sections of docs/lints.md (left) are the codes of `LintCode` (right)");
 }
 
 #[test]

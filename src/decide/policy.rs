@@ -123,6 +123,16 @@ impl Policy {
         self.tenants.values()
     }
 
+    /// The tenants by name, also those that are switched off.
+    pub(super) fn named_tenants(&self) -> impl Iterator<Item = (&TenantId, &Tenant)> {
+        self.tenants.iter()
+    }
+
+    /// The services by name, also those of the catalogue.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&str, &Arc<Service>)> {
+        self.services.iter().map(|(name, service)| (name.as_str(), service))
+    }
+
     /// The policy's own services, without those of the catalogue.
     pub(super) fn own_services(&self) -> usize {
         self.services.values().filter(|service| service.span.file != 0).count()

@@ -113,6 +113,16 @@ impl Endpoint {
         self.path == *path || self.messages.as_ref() == Some(path)
     }
 
+    /// Where messages are sent.
+    pub(super) fn posts_to(&self) -> &Path {
+        self.messages.as_ref().unwrap_or(&self.path)
+    }
+
+    /// Whether another server stands at the same path.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        other.is_at(&self.path) || self.messages.as_ref().is_some_and(|path| other.is_at(path))
+    }
+
     /// Whether a request of this kind belongs to the transport.
     pub(super) fn takes(&self, method: Method, path: &Path) -> bool {
         match (method, &self.messages) {
@@ -334,10 +344,9 @@ fn parse_host(text: &str, scheme: Scheme) -> Result<HostPattern, String> {
 }
 
 /// Whether a name is a place where strangers register names side by side: a wildcard below it would cover all of
-/// them. The list is short by intention: it stops slips, and whoever owns a rare suffix names hosts exactly.
+/// them. Public suffixes of registries (`com`, `co.uk`), names of one label, and the best known places of hosters;
+/// `egret check` knows the others.
 fn is_public_suffix(name: &str) -> bool {
-    const SECOND: [&str; 14] =
-        ["co", "com", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob", "mil", "nom", "sch"];
     const SHARED: [&str; 16] = [
         "github.io",
         "gitlab.io",
@@ -356,13 +365,10 @@ fn is_public_suffix(name: &str) -> bool {
         "fly.dev",
         "ngrok.io",
     ];
-    let mut labels = name.rsplit('.');
-    let (top, second, third) = (labels.next().unwrap_or_default(), labels.next(), labels.next());
-    match (second, third) {
-        (None, _) => true,
-        (Some(second), None) => (top.len() == 2 && SECOND.contains(&second)) || SHARED.contains(&name),
-        _ => false,
-    }
+    let registry = psl::suffix(name.as_bytes()).is_some_and(|suffix| {
+        suffix.as_bytes() == name.as_bytes() && suffix.typ() != Some(psl::Type::Private)
+    });
+    registry || SHARED.contains(&name)
 }
 
 fn read_private(node: &Node, findings: &mut Findings) -> PrivateReach {
