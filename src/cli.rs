@@ -4,6 +4,7 @@ mod ca;
 mod check;
 mod config;
 mod demo;
+mod diff;
 mod env;
 mod health;
 mod policy;
@@ -44,6 +45,7 @@ pub(crate) mod exit {
 Examples:
   egret demo                                     see it work, with nothing else installed
   egret check policies                           check policy files, in CI
+  egret diff policies.main policies              what a change of them means
   egret serve                                    run the proxy
   egret run --as acme/triage-bot -- ./agent.py   run an agent through it
 
@@ -66,6 +68,8 @@ enum Command {
     Demo,
     /// Check policy files: shape, references, the promises in `tests`, and what may not be meant
     Check(check::CheckArgs),
+    /// What changes in reach between two policies: who gains or loses what, where, with whose credential
+    Diff(diff::DiffArgs),
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
     /// Tokens for development
@@ -166,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Env(args) => env::env(&args),
         Command::Demo => demo::demo(),
         Command::Check(args) => check::check(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Explain(args) => policy::explain(&args),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),

@@ -9,6 +9,7 @@ mod approval;
 mod check;
 mod covers;
 mod credential;
+mod diff;
 mod explain;
 mod grant;
 mod guard;
@@ -35,6 +36,7 @@ mod words;
 mod yaml;
 
 pub use check::{Counts, Report, Strictness, check};
+pub use diff::{Change, Diff, Kind as ChangeKind, diff};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
 pub use grant::{Approval, Grant, Granted};
 pub use judge::Mode;

@@ -1,4 +1,4 @@
-//! `egret check`, as a workflow runs it: exit codes, and what is written where.
+//! `egret check` and `egret diff`, as a workflow runs them: exit codes, and what is written where.
 
 #![allow(
     clippy::unwrap_used,
@@ -132,4 +132,58 @@ fn a_program_reads_problems_lints_and_counts() {
         assert!(report["lints"][1]["hint"].is_string() && report["lints"][1]["message"].is_string());
         assert_eq!(report["counts"]["tenants"], 1);
     }
+}
+
+#[test]
+fn a_difference_in_reach_has_an_exit_code_of_its_own() {
+    let writes = POLICY.replace("DELETE /repos/**", "GET /repos/**\n        - POST /repos/**");
+    let reads = POLICY.replace("DELETE /repos/**", "GET /repos/**");
+    let renamed = reads.replace("user", "reader") + "# A remark.\n";
+    let here = directory(&[
+        ("old/policy.yaml", &reads),
+        ("same/a.yaml", &renamed),
+        ("new.yaml", &writes),
+        ("broken.yaml", "version: 2\n"),
+    ]);
+    for (old, new, code, out) in [
+        ("old", "old", 0, "no change in reach\n"),
+        ("old", "same", 0, "no change in reach\n"),
+        (
+            "old",
+            "new.yaml",
+            1,
+            "+ WRITE t/bot may POST /repos/** on api.example via api (APP, no credential)\n",
+        ),
+        ("new.yaml", "old", 1, "- t/bot may no longer POST /repos/** on api.example via api\n"),
+        ("old", "broken.yaml", 78, ""),
+        ("absent", "old", 78, ""),
+    ] {
+        let ran = egret(here.path(), &["diff", old, new]);
+        assert_eq!((ran.code, ran.out.as_str()), (code, out), "{old} {new}\n{}", ran.err);
+        assert_eq!(code == 78, !ran.err.is_empty(), "{}", ran.err);
+    }
+    assert_eq!(egret(here.path(), &["diff", "old"]).code, 2);
+}
+
+#[test]
+fn a_program_reads_a_difference() {
+    let here = directory(&[("old.yaml", POLICY), ("new.yaml", &POLICY.replace("DELETE", "GET|DELETE"))]);
+    let ran = egret(here.path(), &["diff", "old.yaml", "new.yaml", "--json"]);
+    let diff: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        diff,
+        serde_json::json!({"changed": true, "changes": [{
+            "kind": "gain",
+            "write": false,
+            "tenant": "t",
+            "agent": "bot",
+            "integration": "api",
+            "what": "may GET /repos/** on api.example",
+            "with": " via api (APP, no credential)",
+            "note": "",
+            "sentence": "+ t/bot may GET /repos/** on api.example via api (APP, no credential)",
+        }]})
+    );
+    let ran = egret(here.path(), &["diff", "old.yaml", "old.yaml", "--json"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "{\"changed\":false,\"changes\":[]}\n"));
 }

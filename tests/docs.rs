@@ -36,6 +36,17 @@ fn every_lint_has_its_section_and_every_section_its_lint() {
 }
 
 #[test]
+fn what_the_page_shows_of_a_difference_is_what_is_said() {
+    let page = include_str!("../docs/policy.md");
+    for said in [
+        include_str!("policies/diff/01-a-reader-becomes-a-writer/expected.txt"),
+        include_str!("policies/diff/05-mistake-9-guard-removed/expected.txt"),
+    ] {
+        assert!(page.contains(&format!("```text\n{said}```")), "docs/policy.md lacks\n{said}");
+    }
+}
+
+#[test]
 fn the_table_says_what_the_program_answers() {
     let expected: BTreeSet<String> = every_reason().iter().map(row).collect();
     let written: BTreeSet<String> =

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::{
     guard::{Guard, Matched},
-    pattern::{Case, Glob, Methods, Pattern, Segment, without_tail},
+    pattern::{Case, Glob, Methods, Pattern, Segment, bit, without_tail},
     role::Grants,
     service::{Protocol, Service},
 };
@@ -20,6 +20,15 @@ impl Methods {
     /// The methods, in the order of `ANY`.
     pub(super) fn each(self) -> impl Iterator<Item = Method> {
         Method::NAMED.into_iter().filter(move |method| self.contains(*method))
+    }
+
+    /// This method alone.
+    pub(super) fn only(method: Method) -> Self {
+        Self(bit(method))
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -325,7 +334,7 @@ mod tests {
             })
             .collect();
         let tails: &[&str] = if pattern.rest { &["", "/zq", "/zq/zq/zq/zq/zq"] } else { &[""] };
-        let whole = segments.iter().map(|segment| format!("/{segment}")).collect::<String>();
+        let whole = format!("/{}", segments.join("/"));
         tails.iter().filter_map(|tail| Path::parse(&format!("{whole}{tail}")).ok()).collect()
     }
 

@@ -4,7 +4,7 @@ use crate::target::{Method, Path};
 
 /// A set of methods, a bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Methods(u8);
+pub(super) struct Methods(pub(super) u8);
 
 impl Methods {
     /// `ANY`: every method that a policy can name.
@@ -42,7 +42,7 @@ impl Methods {
     }
 }
 
-fn bit(method: Method) -> u8 {
+pub(super) fn bit(method: Method) -> u8 {
     1 << (method as u8)
 }
 

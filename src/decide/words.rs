@@ -33,6 +33,12 @@ pub(super) fn destroys(glob: &str) -> Destroys {
     if glob.contains('*') && !harmless { Destroys::Perhaps } else { Destroys::No }
 }
 
+/// Whether every name of a glob begins like one that only reads.
+pub(super) fn reads(glob: &str) -> bool {
+    let words = words(glob);
+    !glob.starts_with('*') && words.first().is_some_and(|word| READ.contains(&word.as_str()))
+}
+
 /// The words of `delete_issue`, `deleteIssue`, `issues/delete`, in lower case.
 fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
@@ -71,6 +77,22 @@ mod tests {
             ("dropbox_sync", Destroys::No),
         ] {
             assert_eq!(destroys(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_tells_whether_it_only_reads() {
+        for (name, expected) in [
+            ("get_issue", true),
+            ("listIssues", true),
+            ("search_*", true),
+            ("get*", true),
+            ("*", false),
+            ("getaway", false),
+            ("create_issue", false),
+            ("issue_get", false),
+        ] {
+            assert_eq!(reads(name), expected, "{name}");
         }
     }
 }
