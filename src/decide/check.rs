@@ -74,8 +74,8 @@ impl Report {
 /// Checks a file or a directory.
 pub fn check(path: &Path) -> Report {
     let checked = Sources::read(path).map_err(|error| Problems::unreadable(&error)).and_then(|sources| {
-        let policy = Policy::compile(&sources)?;
-        Ok(Report { problems: None, lints: lint::lint(&policy, &sources), counts: counts(&policy) })
+        let (policy, outline) = Policy::compile_with_outline(&sources)?;
+        Ok(Report { problems: None, lints: lint::lint(&policy, outline, &sources), counts: counts(&policy) })
     });
     checked.unwrap_or_else(|problems| Report {
         problems: Some(problems),

@@ -9,10 +9,7 @@ mod lines;
 mod render;
 mod tenants;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
 
@@ -68,7 +65,7 @@ pub enum Kind {
 /// One of the two policies.
 struct Side<'p> {
     policy: &'p Policy,
-    outline: Outline,
+    outline: &'p Outline,
     /// The directory that the policy stands in, as it begins references to files.
     root: String,
 }
@@ -78,13 +75,9 @@ struct Side<'p> {
 /// # Errors
 /// Where one of them does not load: everything that is wrong with it.
 pub fn diff(old: &Path, new: &Path) -> Result<Diff, Problems> {
-    let ((old_policy, old_sources), (new_policy, new_sources)) = (load(old)?, load(new)?);
-    let side = |policy, sources: &Sources, path: &Path| {
-        let root: PathBuf = if path.is_dir() { path.into() } else { path.parent().unwrap_or(path).into() };
-        Side { policy, outline: Outline::of(sources), root: format!("{}/", root.display()) }
-    };
-    let old = side(&old_policy, &old_sources, old);
-    let new = side(&new_policy, &new_sources, new);
+    let ((old_policy, old_outline), (new_policy, new_outline)) = (load(old)?, load(new)?);
+    let old = Side { policy: &old_policy, outline: &old_outline, root: root(old) };
+    let new = Side { policy: &new_policy, outline: &new_outline, root: root(new) };
     Ok(compare(&old, &new))
 }
 
@@ -96,9 +89,15 @@ fn compare(old: &Side<'_>, new: &Side<'_>) -> Diff {
     Diff { changes }
 }
 
-fn load(path: &Path) -> Result<(Policy, Sources), Problems> {
+fn load(path: &Path) -> Result<(Policy, Outline), Problems> {
     let sources = Sources::read(path).map_err(|error| Problems::unreadable(&error))?;
-    Ok((Policy::compile(&sources)?, sources))
+    Policy::compile_with_outline(&sources)
+}
+
+/// The directory that references to files begin with.
+fn root(path: &Path) -> String {
+    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    format!("{}/", directory.display())
 }
 
 impl Change {

@@ -42,8 +42,8 @@ pub struct Lint {
 }
 
 /// Looks at a policy that loads. Those that a comment allows are left out.
-pub(super) fn lint(policy: &Policy, sources: &Sources) -> Vec<Lint> {
-    let mut look = Look { policy, outline: Outline::of(sources), roles: granted(policy), found: Vec::new() };
+pub(super) fn lint(policy: &Policy, outline: Outline, sources: &Sources) -> Vec<Lint> {
+    let mut look = Look { policy, outline, roles: granted(policy), found: Vec::new() };
     grants::look(&mut look);
     hosts::look(&mut look);
     unused::look(&mut look);

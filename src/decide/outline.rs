@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    source::{Sources, Span},
-    yaml::{self, Key, Node, Value},
+    source::Span,
+    yaml::{Key, Node, Value},
 };
 
 /// The trees of a policy's own files.
@@ -15,11 +15,9 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Reads the files again. One that is no YAML is left out: what cannot be read is reported elsewhere.
-    pub(super) fn of(sources: &Sources) -> Self {
-        let own = (0..).zip(&sources.files).skip(1);
-        let trees: Vec<Node> =
-            own.filter_map(|(number, source)| yaml::parse(&source.text, number).ok()).collect();
+    /// Takes the numbered trees of the policy's own files.
+    pub(super) fn of(trees: impl Iterator<Item = (u32, Node)>) -> Self {
+        let trees: Vec<Node> = trees.map(|(_, tree)| tree).collect();
         let mut named = HashMap::new();
         for (tree, node) in trees.iter().enumerate() {
             for (top, (key, inner)) in entries(node).enumerate() {

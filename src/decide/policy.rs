@@ -10,6 +10,7 @@ use super::{
     approval::{self, Approvals},
     guard::{self, Guard, Matched},
     judge::Mode,
+    outline::Outline,
     problem::{Findings, Problems},
     promise::{self, Promise},
     reader::{self, Entries, Fields},
@@ -62,8 +63,16 @@ impl Policy {
 
     pub(super) fn compile(sources: &Sources) -> Result<Self, Problems> {
         let mut findings = Findings::default();
-        let policy = build(sources, &mut findings);
+        let (policy, _) = build(sources, &mut findings);
         findings.into_problems(sources).map_or(Ok(policy), Err)
+    }
+
+    /// As `compile`, with what is written where.
+    pub(super) fn compile_with_outline(sources: &Sources) -> Result<(Self, Outline), Problems> {
+        let mut findings = Findings::default();
+        let (policy, trees) = build(sources, &mut findings);
+        let outline = || Outline::of(trees.into_iter().filter(|(number, _)| *number != 0));
+        findings.into_problems(sources).map_or_else(|| Ok((policy, outline())), Err)
     }
 
     /// Whether refusals are enforced.
@@ -169,7 +178,7 @@ struct Merged<'n> {
     tests: Vec<&'n Node>,
 }
 
-fn build(sources: &Sources, findings: &mut Findings) -> Policy {
+fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<(u32, Node)>) {
     let mut trees = Vec::new();
     for (number, source) in (0..).zip(&sources.files) {
         match yaml::parse(&source.text, number) {
@@ -223,7 +232,7 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
             promise.prove(&policy, findings);
         }
     }
-    policy
+    (policy, trees)
 }
 
 /// Takes the top level of one file.

@@ -17,6 +17,15 @@ fn differ(old: &str, new: &str) -> Diff {
     }
 }
 
+fn compiled(text: &str) -> (Policy, Outline) {
+    let (policy, outline) = Policy::compile_with_outline(&Sources::text("policy.yaml", text)).unwrap();
+    (policy, outline)
+}
+
+fn side((policy, outline): &(Policy, Outline)) -> Side<'_> {
+    Side { policy, outline, root: "/".into() }
+}
+
 /// A policy of many tenants, each with the same five integrations and two agents.
 fn many(tenants: usize, lines: &str, credential: impl Fn(usize) -> String) -> String {
     let mut text = format!(
@@ -83,13 +92,9 @@ fn few_equal_changes_are_told_one_by_one() {
 #[test]
 fn ten_thousand_tenants_are_compared_in_a_moment() {
     let (old, new) = (many(10_000, "GET /a", own), many(10_000, "GET /a, POST /b", own));
-    let sources = [Sources::text("old.yaml", &old), Sources::text("new.yaml", &new)];
-    let [old, new] = sources.each_ref().map(|sources| Policy::compile(sources).unwrap());
+    let [old, new] = [old, new].map(|text| compiled(&text));
     let started = std::time::Instant::now();
-    let [old_sources, new_sources] = &sources;
-    let old = Side { policy: &old, outline: Outline::of(old_sources), root: "/".into() };
-    let new = Side { policy: &new, outline: Outline::of(new_sources), root: "/".into() };
-    let diff = compare(&old, &new);
+    let diff = compare(&side(&old), &side(&new));
     assert_eq!(diff.changes.len(), 20_000);
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
@@ -212,18 +217,15 @@ mod judged {
 
         #[test]
         fn no_answer_changes_without_a_word(old in written(), new in written()) {
-            let sources = [Sources::text("old.yaml", &old), Sources::text("new.yaml", &new)];
-            let [old_policy, new_policy] = sources.each_ref().map(|sources| Policy::compile(sources).unwrap());
-            let [old_sources, new_sources] = &sources;
-            let side = |policy, sources| Side { policy, outline: Outline::of(sources), root: "/".into() };
-            let diff = compare(&side(&old_policy, old_sources), &side(&new_policy, new_sources));
+            let (old_policy, new_policy) = (compiled(&old), compiled(&new));
+            let diff = compare(&side(&old_policy), &side(&new_policy));
             for request in requests() {
                 let host = request.target.authority.host.to_string();
                 let says = |kinds: &[Kind]| {
                     let mut changes = diff.changes.iter();
                     changes.any(|change| kinds.contains(&change.kind) && change.what.contains(&host))
                 };
-                let answers = (answer(&old_policy, &request), answer(&new_policy, &request));
+                let answers = (answer(&old_policy.0, &request), answer(&new_policy.0, &request));
                 let told = match answers {
                     (before, now) if before == now => true,
                     (None, Some(_)) | (Some(true), Some(false)) => says(&[Kind::Gain, Kind::Weaker]),
@@ -235,10 +237,8 @@ mod judged {
 
         #[test]
         fn what_stays_as_it_is_is_not_spoken_of(text in written()) {
-            let sources = Sources::text("a.yaml", &text);
-            let policy = Policy::compile(&sources).unwrap();
-            let side = || Side { policy: &policy, outline: Outline::of(&sources), root: "/".into() };
-            prop_assert_eq!(compare(&side(), &side()).to_string(), "no change in reach\n");
+            let policy = compiled(&text);
+            prop_assert_eq!(compare(&side(&policy), &side(&policy)).to_string(), "no change in reach\n");
         }
     }
 }

@@ -4,8 +4,8 @@ use super::*;
 
 fn lints(text: &str) -> Vec<Lint> {
     let sources = Sources::text("policy.yaml", text);
-    match Policy::compile(&sources) {
-        Ok(policy) => lint(&policy, &sources),
+    match Policy::compile_with_outline(&sources) {
+        Ok((policy, outline)) => lint(&policy, outline, &sources),
         Err(problems) => panic!("{}", problems.render(false)),
     }
 }
@@ -316,9 +316,9 @@ fn ten_thousand_tenants_are_looked_at_in_a_moment() {
         );
     }
     let sources = Sources::text("policy.yaml", &text);
-    let policy = Policy::compile(&sources).unwrap();
+    let (policy, outline) = Policy::compile_with_outline(&sources).unwrap();
     let started = std::time::Instant::now();
-    let found = lint(&policy, &sources);
+    let found = lint(&policy, outline, &sources);
     assert_eq!(found.len(), 30_000 + 2, "{:?}", found.iter().take(3).collect::<Vec<_>>());
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
