@@ -1,15 +1,23 @@
 //! The command line: data on standard output, messages on standard error, exit codes that mean something.
 
+mod bundle;
 mod ca;
+mod catalog;
 mod check;
 mod config;
 mod demo;
 mod diff;
 mod env;
+mod fmt;
 mod health;
+mod learn;
 mod policy;
+mod records;
+mod rollout;
+mod route;
 mod run;
 mod serve;
+mod shadow;
 mod token;
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
@@ -70,8 +78,20 @@ enum Command {
     Check(check::CheckArgs),
     /// What changes in reach between two policies: who gains or loses what, where, with whose credential
     Diff(diff::DiffArgs),
+    /// Format policy files, and keep every comment
+    Fmt(fmt::FmtArgs),
+    /// Print the JSON Schema of policy files, for editors
+    Schema,
     /// Explain what the policy says to one request, step by step
     Explain(policy::ExplainArgs),
+    /// Show the services that egret knows, or one of them with a policy to start from
+    Catalog(catalog::CatalogArgs),
+    /// What shadow mode let through
+    #[command(subcommand)]
+    Shadow(shadow::ShadowCommand),
+    /// Draft a policy from a shadow log, and sign policies
+    #[command(subcommand)]
+    Policy(rollout::PolicyCommand),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -171,7 +191,12 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Check(args) => check::check(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
+        Command::Schema => policy::schema(),
         Command::Explain(args) => policy::explain(&args),
+        Command::Catalog(args) => catalog::catalog(&args),
+        Command::Shadow(command) => shadow::shadow(&command),
+        Command::Policy(command) => rollout::policy(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),
         Command::Health(args) => health::health(&args),

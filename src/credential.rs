@@ -9,7 +9,7 @@ use crate::{
     context::{IntegrationId, TenantId},
     decide::Grant,
     message::Message,
-    plan::Plan,
+    plan::{CredentialSpec, Plan},
     refusal::{Reason, Refusal},
     scrub::Needles,
     strip::Stripped,
@@ -102,15 +102,22 @@ impl Credentials {
 
     /// The credential of this plan, ready to attach; none when it needs none.
     fn prepare(&self, tenant_id: &TenantId, plan: &Plan) -> Result<Option<Arc<Prepared>>, Reason> {
-        let Some(spec) = &plan.credential else { return Ok(None) };
+        let placements = match &plan.credential {
+            None => return Ok(None),
+            Some(CredentialSpec::Static(placements)) => placements,
+            Some(CredentialSpec::Obtained(obtained)) => {
+                let what = format!("`{}` credentials come with the credential store", obtained.kind());
+                return Err(Reason::CredentialMissing { what });
+            }
+        };
         let key = (tenant_id.clone(), plan.integration_id.clone());
         if let Some(prepared) = self.prepared.get(&key)
-            && prepared.is_fresh(spec)
+            && prepared.is_fresh(placements)
         {
             return Ok(Some(prepared));
         }
         // Requests that come at the same time may prepare the same twice; nothing is fetched, so it is cheap.
-        match Prepared::read(spec) {
+        match Prepared::read(placements) {
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
                 self.prepared.insert(key, prepared.clone());

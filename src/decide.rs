@@ -2,17 +2,23 @@
 //!
 //! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
 //! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
-//! is the room's door; `reload` swaps it for the next.
+//! is the room's door; `reload` swaps it for the next. `bundle` demands
+//! signatures, `git` knows the commit.
 
 mod act;
 mod approval;
+mod bundle;
+mod catalog;
 mod check;
 mod covers;
 mod credential;
 mod diff;
 mod explain;
+mod format;
+mod git;
 mod grant;
 mod guard;
+mod host;
 mod inspect;
 mod judge;
 mod lint;
@@ -23,21 +29,28 @@ mod pattern;
 mod policy;
 mod problem;
 mod promise;
+mod protocol;
 mod push;
 mod quota;
 mod reader;
 mod reload;
 mod role;
+mod schema;
 mod service;
+mod shape;
+mod sign;
 mod source;
 mod tenant;
 mod when;
 mod words;
 mod yaml;
 
-pub use check::{Counts, Report, Strictness, check};
+pub use bundle::{MANIFEST, SIGNATURE, Verification};
+pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
+pub use check::{Counts, Report, Strictness, check, check_verified};
 pub use diff::{Change, Diff, Kind as ChangeKind, diff};
 pub use explain::{Explanation, Inquiry, Probe, Step, explain};
+pub use format::{Unformatted, format, policy_files};
 pub use grant::{Approval, Grant, Granted};
 pub use judge::Mode;
 pub use lint::{Code as LintCode, Level, Lint};
@@ -45,6 +58,8 @@ pub use live::{Interception, Policies, TunnelWay};
 pub use policy::Policy;
 pub use problem::{Problem, Problems};
 pub use reload::Reload;
+pub use schema::schema;
+pub use sign::{SignError, new_key, public_path, sign};
 pub use source::Mark;
 
 #[cfg(test)]

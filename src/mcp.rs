@@ -7,7 +7,9 @@
 mod lists;
 mod message;
 mod refused;
+mod sessions;
 
-pub use lists::{Filtered, Lists};
-pub use message::{Ask, Body, Item, List, Named, Unclear};
+pub use lists::{Filtered, Lists, Reading};
+pub use message::{Ask, Body, Item, Named, Unclear};
 pub use refused::Waiting;
+pub use sessions::{Mailbox, Opening, Owner, Sessions};

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::{
@@ -71,6 +71,7 @@ pub struct Metrics {
     reloads: Family<Outcome, Counter>,
     policy: Family<Revision, Gauge>,
     policy_age: Gauge,
+    policy_expires: Gauge,
     jwks_age: Family<Issuer, Gauge>,
     /// When something last happened; the ages are told when somebody asks.
     since: Mutex<Since>,
@@ -94,6 +95,7 @@ impl Default for Metrics {
             reloads: Family::default(),
             policy: Family::default(),
             policy_age: Gauge::default(),
+            policy_expires: Gauge::default(),
             jwks_age: Family::default(),
             since: Mutex::default(),
             audit_dropped: Counter::default(),
@@ -125,6 +127,11 @@ impl Default for Metrics {
             "egret_policy_age_seconds",
             "Since the policy in force was loaded",
             this.policy_age.clone(),
+        );
+        registry.register(
+            "egret_policy_expires_timestamp_seconds",
+            "When the signed policy in force ends; 0 for never",
+            this.policy_expires.clone(),
         );
         registry.register(
             "egret_jwks_age_seconds",
@@ -179,8 +186,10 @@ impl Metrics {
         self.durations.observe(duration.as_secs_f64());
     }
 
-    /// A policy with this revision is in force.
-    pub fn policy_loaded(&self, revision: &Arc<str>) {
+    /// A policy with this revision is in force, until then.
+    pub fn policy_loaded(&self, revision: &Arc<str>, expires_at: Option<SystemTime>) {
+        let seconds = expires_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        self.policy_expires.set(seconds.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)));
         self.reloads.get_or_create(&Outcome { result: "ok" }).inc();
         self.policy.clear();
         self.policy.get_or_create(&Revision { revision: revision.clone() }).set(1);

@@ -66,7 +66,9 @@ impl Proxy {
                     Ok(tls) => {
                         message.entry.let_through();
                         let opened = brought.verified(interception.identity().clone());
-                        Ok(Opened::Intercept { authority: interception.authority().clone(), tls, opened })
+                        let (authority, standing) =
+                            (interception.authority().clone(), interception.standing());
+                        Ok(Opened::Intercept { authority, tls, opened, standing })
                     }
                     Err(NoLeaf::TooMany { quota, wait }) => Err(message.refuse(Reason::RateLimited {
                         policy: "tenant-certificates".into(),

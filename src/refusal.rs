@@ -54,8 +54,7 @@ impl Manner {
     /// The status that a client gets for a reason.
     pub fn status(&self, reason: &Reason) -> http::StatusCode {
         match &self.dialect {
-            // A client hands the result of a tool to its model, and keeps other answers for itself.
-            Dialect::Mcp(waiting) if waiting.hears_a_result() => http::StatusCode::OK,
+            Dialect::Mcp(waiting) => waiting.status().unwrap_or_else(|| reason.status(self.door)),
             _ => reason.status(self.door),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     ca::CertificateAuthority,
     connect::{Connector, ConnectorSettings, CorporateProxy, OwnAddresses},
     credential::Credentials,
-    decide::Policies,
+    decide::{Policies, Verification},
     fetch::WebFetch,
     forward::{Upstream, UpstreamSettings},
     identify::{DevIssuer, Verifier},
@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     proxy::Proxy,
     secret::Secret,
-    settings::{IssuerConfig, SecretSource, Settings},
+    settings::{IssuerConfig, SecretSource, Settings, Verify},
     tls::Trust,
 };
 
@@ -83,6 +83,19 @@ pub fn open_audit(settings: &Settings) -> Result<(Audit, Arc<Metrics>), StartErr
     let writer = Writer::start(&settings.sinks, settings.durability, metrics.clone())
         .map_err(|e| StartError::io("audit", &e))?;
     Ok((Audit::new(writer, metrics.clone()), metrics))
+}
+
+/// What a policy must prove by the settings.
+///
+/// # Errors
+/// When a key cannot be read.
+pub fn verification(settings: &Settings) -> Result<Option<Verification>, StartError> {
+    match settings.signed.verify {
+        Verify::Off => Ok(None),
+        Verify::Required => Verification::new(&settings.signed.keys, settings.signed.state.clone())
+            .map(Some)
+            .map_err(|problem| StartError::Configuration(format!("policy.keys: {problem}"))),
+    }
 }
 
 /// The development issuer in `dir`, made when there is none.
@@ -230,6 +243,9 @@ fn readiness(proxy: &Arc<Proxy>, durability: Durability) -> admin::Ask {
         let mut pending = proxy.verifier.pending();
         if durability == Durability::Required && !proxy.audit.healthy() {
             pending.push("audit sink".into());
+        }
+        if let Some(at) = proxy.policy.expired() {
+            pending.push(format!("a policy that is not past its time (it expired at {at})"));
         }
         let rejected = proxy.policy.last_error();
         let note = |error: Arc<String>| {

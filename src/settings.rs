@@ -51,6 +51,8 @@ pub struct Settings {
     pub ca_dir: PathBuf,
     /// The policy: a directory, or one file.
     pub policy: PathBuf,
+    /// Whether it must be signed, and by whom.
+    pub signed: SignedPolicy,
     /// Where records go.
     pub sinks: Vec<SinkKind>,
     /// What happens when they cannot.
@@ -65,6 +67,26 @@ pub struct Settings {
     pub log: String,
     /// Keys that are accepted and have no effect yet.
     pub without_effect: Vec<&'static str>,
+}
+
+/// Settings of signed policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedPolicy {
+    /// A switch of its own: neither a key nor a signature turns it on or off.
+    pub verify: Verify,
+    /// Public keys, in PEM.
+    pub keys: Vec<PathBuf>,
+    /// Where the newest bundle is remembered beyond a restart.
+    pub state: Option<PathBuf>,
+}
+
+/// Whether a policy must be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Signatures are not looked at.
+    Off,
+    /// A policy that is not signed as it should be is not loaded.
+    Required,
 }
 
 /// Settings of the way out.

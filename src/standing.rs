@@ -9,24 +9,38 @@ use tokio::sync::watch;
 /// Made by the `decide` room together with the grant; the floor only knows how to wait for its end.
 pub struct Standing {
     changes: watch::Receiver<u64>,
-    stands: Arc<dyn Fn() -> bool + Send + Sync>,
+    stands: Arc<Stands>,
+}
+
+type Stands = dyn Fn() -> Result<(), Withdrawn> + Send + Sync;
+
+/// Why a grant no longer stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the policy no longer grants it: {code} under revision {revision}: {detail}")]
+pub struct Withdrawn {
+    /// The code that the same request would be refused with now.
+    pub code: &'static str,
+    /// One sentence.
+    pub detail: String,
+    /// The policy that took it back.
+    pub revision: Arc<str>,
 }
 
 impl Standing {
     /// `changes` ticks at every policy change; `stands` decides the same request again.
-    pub fn new(changes: watch::Receiver<u64>, stands: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+    pub fn new(changes: watch::Receiver<u64>, stands: Arc<Stands>) -> Self {
         Self { changes, stands }
     }
 
     /// Waits until the grant no longer stands. Never ends while it does; safe to drop at any time.
-    pub async fn lost(&mut self) {
+    pub async fn lost(&mut self) -> Withdrawn {
         loop {
             if self.changes.changed().await.is_err() {
                 // The policy's owner is gone: the process is going down, and draining decides.
                 return std::future::pending().await;
             }
-            if !(self.stands)() {
-                return;
+            if let Err(withdrawn) = (self.stands)() {
+                return withdrawn;
             }
         }
     }

@@ -115,13 +115,15 @@ fn same(one: &HeaderName, other: &HeaderName) -> bool {
         && one.as_str().bytes().map(hyphened).eq(other.as_str().bytes().map(hyphened))
 }
 
-/// The headers that the credential will be put into.
+/// The headers that the credential will be put into. What is obtained goes to `Authorization`.
 fn header_slots(credential: &CredentialSpec) -> impl Iterator<Item = &HeaderName> {
-    credential.placements.iter().filter_map(|placement| match placement {
+    let obtained = matches!(credential, CredentialSpec::Obtained(_)).then_some(&header::AUTHORIZATION);
+    let placed = credential.placements().iter().filter_map(|placement| match placement {
         Placement::Bearer(_) | Placement::Basic { .. } => Some(&header::AUTHORIZATION),
         Placement::Header { name, .. } | Placement::Constant { name, .. } => Some(name),
         Placement::Query { .. } | Placement::Path { .. } => None,
-    })
+    });
+    obtained.into_iter().chain(placed)
 }
 
 /// What the client declares to be for this connection alone (RFC 9110 §7.6.1).

@@ -1,4 +1,5 @@
-//! `docs/refusals.md` holds what the program does: every code, its statuses and its words; `docs/lints.md` every lint.
+//! The pages hold what the program does: `docs/refusals.md` every code, its statuses and its words, `docs/catalog.md`
+//! every service, `docs/lints.md` every lint.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use egret::{
-    decide::LintCode,
+    decide::{self, LintCode, Listing, Policy},
     refusal::{Door, Reason},
 };
 
@@ -151,5 +152,50 @@ fn is_listed(reason: &Reason) {
         | Reason::RequestMalformed { .. }
         | Reason::NotRecorded { .. }
         | Reason::InternalError { .. } => {}
+    }
+}
+
+const CATALOGUE: &str = "docs/catalog.md";
+
+/// `EGRET_BLESS=1` writes the table anew.
+#[test]
+fn the_catalogue_is_the_table_of_its_page() {
+    let page = std::fs::read_to_string(CATALOGUE).unwrap();
+    let border = page.find("## The services").unwrap();
+    let head: String = page[border..].split_inclusive('\n').take(4).collect();
+    let rows: String = decide::catalogue().iter().map(service).collect();
+    let expected = page[..border].to_owned() + &head + &rows;
+    if std::env::var_os("EGRET_BLESS").is_some() {
+        std::fs::write(CATALOGUE, &expected).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(CATALOGUE).unwrap() == expected,
+        "EGRET_BLESS=1 writes docs/catalog.md anew"
+    );
+}
+
+/// A service as its row in the table.
+fn service(listing: &Listing) -> String {
+    let code = |words: &[String]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let roles: Vec<String> = listing.roles.iter().map(|role| role.name.clone()).collect();
+    let secret = |name: &String| {
+        if listing.users.contains(name) { format!("*{name}*") } else { format!("`{name}`") }
+    };
+    let secrets: Vec<String> = listing.secrets.iter().map(secret).collect();
+    let (name, about, hosts, roles) = (listing.name, listing.about, code(&listing.hosts), code(&roles));
+    let secrets = if secrets.is_empty() { "`aws_sigv4`".to_owned() } else { secrets.join(", ") };
+    format!("| `{name}` | {about} | {hosts} | {roles} | {secrets} |\n")
+}
+
+#[test]
+fn every_policy_of_the_page_loads() {
+    let page = std::fs::read_to_string(CATALOGUE).unwrap();
+    let policies: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(policies.len(), 2);
+    for policy in policies {
+        if let Err(problems) = Policy::from_text(CATALOGUE, policy) {
+            panic!("{}", problems.render(false));
+        }
     }
 }

@@ -468,6 +468,29 @@ fn a_new_policy_reaches_the_next_request_of_an_open_tunnel() {
     assert_eq!(ask(), 200, "the tunnel itself was never cut");
 }
 
+/// What a tunnel leads to is nobody's any more: it is closed, also while nothing is asked in it.
+#[test]
+fn a_tunnel_to_what_a_new_policy_does_not_know_is_closed() {
+    let upstream = Upstream::echo("api.good.test");
+    let mut egret = house(upstream.address).start();
+    egret.record(|r| r["event"] == "started");
+    let identity = format!("proxy-authorization: Bearer {}\r\n", egret.token("acme/bot"));
+    let mut raw = egret.raw();
+    assert_eq!(raw.connect_to("api.good.test:443", &identity).status, 200);
+    let mut inside = raw.tls("api.good.test", &egret.authority());
+    inside.send("GET /a HTTP/1.1\r\nhost: api.good.test\r\n\r\n");
+    assert_eq!(inside.answer().status, 200);
+    egret.replace("policies/policy.yaml", "version: 1\nrevision: none\ntenants: {acme: {}}\n");
+    assert!(inside.rest().is_empty(), "it ends, without a word that the client could take for an answer");
+    let closed = egret.record(|r| r["event"] == "tunnel_closed");
+    assert_eq!(
+        (&closed["tenant_id"], &closed["agent_id"], &closed["authority"], &closed["code"]),
+        (&"acme".into(), &"bot".into(), &"api.good.test:443".into(), &"destination_not_allowed".into())
+    );
+    let reason = closed["reason"].as_str().unwrap();
+    assert!(reason.contains("under revision none") && reason.contains("covers `api.good.test`"), "{reason}");
+}
+
 /// A body of known length may still take hours.
 #[test]
 fn a_new_policy_cuts_a_large_answer_of_known_length() {

@@ -36,7 +36,7 @@ fn every_policy_of_the_repository_loads() {
 fn the_directory_of_policies_loads_as_one_policy() {
     let report = check(Path::new("policies"));
     assert!(report.problems.is_none(), "{:?}", report.problems.map(|p| p.to_string()));
-    assert_eq!((report.counts.files, report.counts.tenants), (2, 3));
+    assert_eq!((report.counts.files, report.counts.tenants), (3, 5));
 }
 
 #[test]
@@ -96,6 +96,34 @@ fn what_changes_between_two_policies_is_said() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// A service holds no secrets: one that stands there by mistake is not repeated either.
+#[test]
+fn a_secret_in_a_service_is_never_repeated() {
+    const SECRET: &str = "sk-live-AAAAbbbbCCCCdddd1234";
+    for attach in [
+        "{bearer: SECRET}",
+        "{bearer: \"Bearer SECRET\"}",
+        "{bearer: \"{SECRET}\"}",
+        "{basic: {user: x, password: SECRET}}",
+        "{header: {Authorization: \"Token {SECRET}\"}}",
+        "{header: {X-Key: {prefix: SECRET}}}",
+        "{headers: {X-Key: [SECRET]}}",
+        "{beerer: SECRET}",
+        "SECRET",
+    ] {
+        let text = format!(
+            "version: 1\nservices: {{x: {{hosts: [x.example], attach: {}, roles: {{reader: [GET /**]}}}}}}\n",
+            attach.replace("SECRET", SECRET)
+        );
+        let Err(problems) = Policy::from_text("policy.yaml", &text) else {
+            panic!("this loads: {text}");
+        };
+        for shown in [problems.render(false), problems.to_string(), problems.to_json().to_string()] {
+            assert!(!shown.contains("sk-live") && !shown.contains("CCCC"), "{attach}\n{shown}");
+        }
+    }
+}
+
 /// A secret that stands in a policy by mistake appears in no rendering of its problems.
 #[test]
 fn a_secret_in_a_policy_is_never_repeated() {
@@ -131,6 +159,17 @@ fn a_secret_in_a_policy_is_never_repeated() {
         "{credential: !SECRET {static: {bearer: x}}}",
         "{credential: {static: {bearer: |\n  SECRET\n}}}",
         "{tier: SECRET, credential: none}",
+        "{credential: \"SECRET\"}",
+        "{credential: {secrets: {secret: SECRET}}}",
+        "{credential: {secrets: {secret: [SECRET]}}}",
+        "{credential: {secrets: SECRET}}",
+        "{credential: \"vault:SECRET\"}",
+        "{credential: \"env:A\", vars: {host: SECRET}}",
+        "{credential: {github_app: {app_id: SECRET, installation_id: 1, private_key: SECRET}}}",
+        "{credential: {client_credentials: {token_url: SECRET, client_id: SECRET, client_secret: SECRET}}}",
+        "{credential: {aws_sigv4: {access_key_id: SECRET, secret_access_key: SECRET}}}",
+        "{credential: {service_account: {key: {private_key: SECRET}}}}",
+        "{credential: {byok: SECRET}}",
         "{credential: {static: {bearer: !SECRET}}}",
         "{credential: {static: {basic: {user: x, password: !SECRET }}}, limit: 0/s}",
     ] {
@@ -147,4 +186,32 @@ fn a_secret_in_a_policy_is_never_repeated() {
             assert!(!shown.contains("sk-live") && !shown.contains("CCCC"), "{integration}\n{shown}");
         }
     }
+}
+
+#[test]
+fn the_catalogue_is_shown_on_the_command_line() {
+    let egret = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_egret"))
+            .arg("catalog")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, listed, said) = egret(&[]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert_eq!(listed.lines().count(), egret::decide::catalogue().len());
+    let all: serde_json::Value = serde_json::from_str(&egret(&["--json"]).1).unwrap();
+    assert!(
+        all.as_array().unwrap().iter().any(|one| one["name"] == "github" && one["secrets"][0] == "token")
+    );
+    let (_, shown, _) = egret(&["zendesk"]);
+    let policy = shown.split("# A policy to start from:\n").nth(1).unwrap();
+    assert!(Policy::from_text("policy.yaml", policy).is_ok(), "{policy}");
+    let one: serde_json::Value = serde_json::from_str(&egret(&["zendesk", "--json"]).1).unwrap();
+    assert!(Policy::from_text("policy.yaml", one["policy"].as_str().unwrap()).is_ok());
+    let (code, shown, said) = egret(&["zendsk"]);
+    assert_eq!((code, shown.as_str()), (Some(78), ""));
+    assert_eq!(said, "the catalogue has no service `zendsk`; did you mean `zendesk`?\n");
 }

@@ -162,12 +162,12 @@ fn a_denied_tool_is_a_result_that_the_model_reads_and_nothing_leaves() {
 }
 
 #[test]
-fn what_is_no_tool_is_refused_as_an_error_with_a_status() {
+fn what_is_no_tool_is_refused_as_an_error_that_whoever_waits_can_read() {
     let upstream = server();
     let mut egret = house(&upstream).start();
     let prompt = json!({ "jsonrpc": "2.0", "id": 3, "method": "prompts/get", "params": { "name": "plan" } });
     let answer = mcp(&egret, "acme/reader", "", &prompt);
-    assert_eq!(answer.status, 403);
+    assert_eq!(answer.status, 200);
     assert_eq!((&answer.json()["id"], &answer.json()["error"]["code"]), (&json!(3), &json!(40_301)));
     let quiet = json!({ "jsonrpc": "2.0", "method": "tools/call", "params": { "name": "pay" } });
     assert_eq!(mcp(&egret, "acme/reader", "", &quiet).status, 403);
@@ -305,6 +305,67 @@ fn tools_inside_a_tunnel_and_through_the_gateway_are_decided_alike() {
     assert_eq!((answer.status, &answer.json()["result"]["isError"]), (200, &json!(true)));
     let answer = gateway.send(head("/board/mcp", "localhost", &identity, &granted)).answer();
     assert_eq!((answer.status, posts(&upstream).len()), (200, 2), "{}", answer.text());
+}
+
+/// The transport of 2024-11-05: a client reads answers in its stream, and nothing in the answer to its `POST`.
+#[test]
+fn a_client_of_the_old_transport_reads_its_refusal_in_its_stream() {
+    let (pens, opened) = std::sync::mpsc::channel();
+    let upstream = support::Live::https("old.board.test", move |request| {
+        let pens = pens.clone();
+        async move {
+            if request.method() == http::Method::GET {
+                let (pen, body) = support::live::pipe();
+                pens.send(pen).unwrap();
+                let answer = http::Response::builder().header("content-type", "text/event-stream");
+                return answer.body(body).unwrap();
+            }
+            full(202, &[], "Accepted")
+        }
+    });
+    let mut egret = House::new(
+        r#"version: 1
+services:
+  old:
+    mcp: https://old.board.test/sse
+    transport: sse
+    messages: /message
+    allow_private_addresses: true
+    roles: {reader: ["tool list_*"]}
+tenants:
+  acme:
+    integrations: {old: {credential: none}}
+    agents: {reader: {old: reader}, other: {old: reader}}
+"#,
+    )
+    .resolve("old.board.test", upstream.address)
+    .start();
+    let token = egret.token("acme/reader");
+    let mut stream = egret.raw();
+    stream.send(format!(
+        "GET http://old.board.test/sse HTTP/1.1\r\nhost: old.board.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+    ));
+    let pen = opened.recv_timeout(support::PATIENCE).unwrap();
+    assert!(pen.write("event: endpoint\ndata: /message?sessionId=7\n\n"));
+    assert_eq!(stream.head().status, 200);
+    stream.until("/message?sessionId=7\n\n");
+    let url = "http://old.board.test/message?sessionId=7";
+    let denied = post(&egret, "acme/reader", url, "", &call(5, "drop", &json!({})).to_string());
+    assert_eq!((denied.status, denied.text().as_str()), (202, ""));
+    let told = stream.until("\n\n");
+    assert!(told.contains("\"isError\":true") && told.contains("\"id\":5"), "{told}");
+    egret.decision("action_denied");
+    // Nobody else's refusal is told in it, and without a stream there is a status.
+    let other = post(&egret, "acme/other", url, "", &call(6, "drop", &json!({})).to_string());
+    assert_eq!(other.status, 403);
+    assert!(pen.write(format!("event: message\ndata: {}\n\n", json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [{ "name": "list_x" }, { "name": "drop" }] } }))));
+    let list = stream.until("\n\n");
+    assert!(list.contains("list_x") && !list.contains("drop") && !list.contains("\"id\":6"), "{list}");
+    drop(pen);
+    stream.until("0\r\n\r\n");
+    egret.outcome();
+    let late = post(&egret, "acme/reader", url, "", &call(8, "drop", &json!({})).to_string());
+    assert_eq!((late.status, &late.json()["id"]), (403, &json!(8)));
 }
 
 #[test]

@@ -22,6 +22,26 @@ pub enum Event<'a> {
         /// How many problems it has.
         problems: usize,
     },
+    /// The policy in force, a signed bundle, has ended; it stays.
+    PolicyExpired {
+        /// Its revision.
+        revision: &'a str,
+        /// When it ended.
+        expired_at: &'a str,
+    },
+    /// A tunnel that was open is closed: a new policy no longer lets it be.
+    TunnelClosed {
+        /// Whose it was.
+        tenant_id: &'a str,
+        /// Which agent's.
+        agent_id: &'a str,
+        /// Where it led: `host:port`.
+        authority: &'a str,
+        /// What `CONNECT` would be refused with now.
+        code: &'a str,
+        /// In words.
+        reason: &'a str,
+    },
     /// An issuer's keys could not be fetched.
     JwksStale {
         /// The issuer.

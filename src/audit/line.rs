@@ -220,7 +220,8 @@ fn line<'a>(open: &'a Open, event: &'static str) -> Line<'a> {
             channel: i.channel,
         }),
         decision,
-        enforced: open.shadowed.is_none(),
+        // What was refused after all was not let through, whatever shadow mode noted before.
+        enforced: open.shadowed.is_none() || (event == "decision" && refused.is_some()),
         code,
         reason,
         policy: open.policy.as_ref().map(|(revision, hash)| PolicyLine {

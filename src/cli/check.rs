@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::{SettingsArgs, data, exit, message};
 use crate::{
     decide::{self, Level, Lint, LintCode, Report, Strictness},
-    serve::StartError,
+    serve::{StartError, verification},
 };
 
 #[derive(Debug, Args)]
@@ -58,11 +58,14 @@ fn code(text: &str) -> Result<LintCode, String> {
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
-    let path = match &args.path {
-        Some(path) => path.clone(),
-        None => args.settings.load()?.0.policy,
+    // A path that is given is looked at as it is, before somebody signs it; the policy of the settings as `serve`
+    // would take it.
+    let mut report = if let Some(path) = &args.path {
+        decide::check(path)
+    } else {
+        let settings = args.settings.load()?.0;
+        decide::check_verified(&settings.policy, verification(&settings)?.as_ref())
     };
-    let mut report = decide::check(&path);
     report.allow(&args.allow);
     let strictness = if args.strict { Strictness::Warnings } else { Strictness::Problems };
     match args.format {

@@ -1,11 +1,11 @@
-//! `egret explain`.
+//! `egret explain` and `egret schema`.
 
 use clap::Args;
 
 use super::{SettingsArgs, data, exit, token::Who};
 use crate::{
     decide::{self, Inquiry, Policy},
-    serve::StartError,
+    serve::{StartError, verification},
 };
 
 #[derive(Debug, Args)]
@@ -33,9 +33,17 @@ pub(super) struct ExplainArgs {
     json: bool,
 }
 
+pub(super) fn schema() -> Result<u8, StartError> {
+    data(
+        serde_json::to_string_pretty(&decide::schema())
+            .map_err(|e| StartError::Unavailable(e.to_string()))?,
+    );
+    Ok(exit::OK)
+}
+
 pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
     let (settings, _) = args.settings.load()?;
-    let policy = Policy::load(&settings.policy)
+    let policy = Policy::load_verified(&settings.policy, verification(&settings)?.as_ref())
         .map_err(|problems| StartError::Configuration(problems.render(false)))?;
     let inquiry = Inquiry {
         tenant: args.who.tenant.as_str(),

@@ -10,8 +10,8 @@ use crate::{
     ca::CertificateAuthority,
     decide::Policies,
     metrics::Metrics,
-    serve::{DEVELOPMENT_AUDIENCE, Parts, Running, StartError, development_issuer, open_audit},
-    settings::Settings,
+    serve::{DEVELOPMENT_AUDIENCE, Parts, Running, StartError, development_issuer, open_audit, verification},
+    settings::{Settings, Verify},
     telemetry,
     tls::Trust,
 };
@@ -51,7 +51,18 @@ pub(super) fn load_policy(
     audit: &Audit,
     metrics: &Metrics,
 ) -> Result<Policies, StartError> {
-    let policy = Policies::load(&settings.policy).map_err(|problems| {
+    let signed = &settings.signed;
+    match signed.verify {
+        Verify::Off if !signed.keys.is_empty() => {
+            tracing::warn!("`policy.keys` has no effect: `policy.verify` is `off`");
+        }
+        Verify::Required if signed.state.is_none() => {
+            tracing::warn!("without `policy.state`, a restart forgets which bundle was the newest");
+        }
+        Verify::Off | Verify::Required => {}
+    }
+    let verification = verification(settings)?;
+    let policy = Policies::load_verified(&settings.policy, verification).map_err(|problems| {
         metrics.policy_rejected();
         StartError::Configuration(problems.render(false))
     })?;

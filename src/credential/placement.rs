@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::source::{self, Flaw, Missing, Stamp};
 use crate::{
     audit,
-    plan::{CredentialSpec, Half, Placement, SecretRef},
+    plan::{Half, Placement, SecretRef},
     refusal::Reason,
     scrub::Needles,
     secret::Secret,
@@ -34,7 +34,7 @@ const SHORTEST_SHOWN: usize = 16;
 /// Purposefully not `Debug`: the header values are marked sensitive, the rest are [`Secret`]s.
 pub(super) struct Prepared {
     /// What it was made from; a reload may bring another under the same name.
-    spec: CredentialSpec,
+    placements: Vec<Placement>,
     /// Which versions of the secrets it was made from.
     stamps: Vec<(SecretRef, Stamp)>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -56,17 +56,18 @@ struct Segment {
 
 impl Prepared {
     /// Reads the secrets and formats them.
-    pub(super) fn read(spec: &CredentialSpec) -> Result<Self, Missing> {
+    pub(super) fn read(placements: &[Placement]) -> Result<Self, Missing> {
         let mut making = Making::default();
-        for placement in &spec.placements {
+        for placement in placements {
             making.place(placement)?;
         }
-        Ok(making.finish(spec))
+        Ok(making.finish(placements))
     }
 
-    /// Whether it still is what `spec` says, made from the secrets as they are now.
-    pub(super) fn is_fresh(&self, spec: &CredentialSpec) -> bool {
-        self.spec == *spec && self.stamps.iter().all(|(reference, stamp)| source::is_fresh(reference, *stamp))
+    /// Whether it still is what the policy says, made from the secrets as they are now.
+    pub(super) fn is_fresh(&self, placements: &[Placement]) -> bool {
+        self.placements == *placements
+            && self.stamps.iter().all(|(reference, stamp)| source::is_fresh(reference, *stamp))
     }
 
     /// Sets the headers, and gives path and query as they are to be sent.
@@ -305,14 +306,14 @@ impl Making {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the scrub must know what it looks for")]
-    fn finish(mut self, spec: &CredentialSpec) -> Prepared {
+    fn finish(mut self, placements: &[Placement]) -> Prepared {
         let echoes: Vec<&[u8]> = self.echoes.iter().map(Secret::expose).collect();
         let needles = Needles::of(&echoes).map(Arc::new);
         let query = std::mem::take(&mut *self.query);
         let references: Vec<String> =
             self.stamps.iter().map(|(reference, _)| reference.to_string()).collect();
         Prepared {
-            spec: spec.clone(),
+            placements: placements.to_vec(),
             stamps: self.stamps,
             headers: self.headers,
             query: Some(Secret::new(query)).filter(|query| !query.is_empty()),

@@ -48,6 +48,8 @@ pub(super) enum Flaw {
     Empty,
     #[error("holds a line break or another control character in its middle")]
     ControlCharacter,
+    #[error("cannot be resolved yet: it comes with the credential store")]
+    NotYet,
     #[error("is the user half of a Basic credential and holds a `:` (RFC 7617 §2)")]
     Colon,
 }
@@ -118,6 +120,10 @@ pub(super) fn read(reference: &SecretRef) -> Result<Read, Missing> {
             .and_then(|value| clean(value.as_bytes()))
             .map(|secret| Read { secret, stamp: Stamp::Environment }),
         SecretRef::File(path) => read_file(path),
+        SecretRef::Store(_)
+        | SecretRef::Vault { .. }
+        | SecretRef::AwsSecretsManager { .. }
+        | SecretRef::Exec(_) => Err(Flaw::NotYet),
     };
     read.map_err(|flaw| Missing::new(reference, flaw))
 }

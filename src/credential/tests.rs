@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::*;
 use crate::plan::{
-    CredentialSpec, Half, Intercept, Keep, Placement, PrivateReach, SecretRef, Service, StripPlan,
+    CredentialSpec, Half, Intercept, Keep, Obtained, Placement, PrivateReach, SecretRef, Service, StripPlan,
 };
 
 struct Files(tempfile::TempDir);
@@ -28,13 +28,9 @@ impl Files {
     }
 }
 
-fn spec(placements: impl Into<Vec<Placement>>) -> CredentialSpec {
-    CredentialSpec { placements: placements.into() }
-}
-
 /// What is sent for a request to `/bot0/send?a=1`: the value of the first header, path and query.
 fn sent(placement: Placement) -> Result<(HeaderMap, String), String> {
-    let prepared = Prepared::read(&spec([placement])).map_err(|missing| missing.to_string())?;
+    let prepared = Prepared::read(&[placement]).map_err(|missing| missing.to_string())?;
     let mut headers = HeaderMap::new();
     let outgoing =
         prepared.apply(&mut headers, "/bot0/send", Some("a=1")).map_err(|reason| reason.detail())?;
@@ -115,7 +111,7 @@ fn basic_has_two_halves_of_any_kind() {
 #[test]
 fn a_header_replaces_all_that_was_there_and_is_marked_sensitive() {
     let files = Files::new();
-    let prepared = Prepared::read(&spec([
+    let prepared = Prepared::read(&[
         Placement::Header {
             name: HeaderName::from_static("x-key"),
             prefix: "Token ".into(),
@@ -125,7 +121,7 @@ fn a_header_replaces_all_that_was_there_and_is_marked_sensitive() {
             name: HeaderName::from_static("x-version"),
             value: HeaderValue::from_static("2026-01-01"),
         },
-    ]))
+    ])
     .unwrap_or_else(|missing| panic!("{missing}"));
     let mut headers = HeaderMap::new();
     headers.append("x-key", HeaderValue::from_static("C"));
@@ -141,7 +137,7 @@ fn a_query_parameter_is_encoded_and_comes_last() {
     let files = Files::new();
     let prepared = |name: &str| {
         let secret = files.put("key", "a/b&c=d;e#f+g h");
-        Prepared::read(&spec([Placement::Query { name: name.into(), secret }])).ok().unwrap()
+        Prepared::read(&[Placement::Query { name: name.into(), secret }]).ok().unwrap()
     };
     let apply =
         |query| prepared("key").apply(&mut HeaderMap::new(), "/p", query).unwrap().as_str().to_owned();
@@ -161,7 +157,7 @@ fn a_path_segment_takes_the_secret_in_the_place_of_what_the_client_wrote() {
         secret: secret.clone(),
     };
     let path = |placement, path: &str| {
-        let prepared = Prepared::read(&spec([placement])).ok().unwrap();
+        let prepared = Prepared::read(&[placement]).ok().unwrap();
         prepared
             .apply(&mut HeaderMap::new(), path, None)
             .map(|sent| sent.as_str().to_owned())
@@ -195,7 +191,7 @@ fn what_was_sent_is_looked_for_in_the_answer() {
         user: Half::Constant("alice".into()),
         password: Half::Secret(files.put("password", "0123456789abk9Qz")),
     };
-    let prepared = Prepared::read(&spec([basic])).ok().unwrap();
+    let prepared = Prepared::read(&[basic]).ok().unwrap();
     let needles = prepared.needles().unwrap();
     let scrubbed = |text: &'static str| {
         needles.scrub_header(&HeaderValue::from_static(text)).map(|value| value.to_str().unwrap().to_owned())
@@ -213,8 +209,7 @@ fn what_was_sent_is_looked_for_in_the_answer() {
 #[test]
 fn a_short_secret_shows_nothing_in_the_log() {
     let files = Files::new();
-    let prepared =
-        Prepared::read(&spec([Placement::Bearer(files.put("a", "0123456789abcde"))])).ok().unwrap();
+    let prepared = Prepared::read(&[Placement::Bearer(files.put("a", "0123456789abcde"))]).ok().unwrap();
     assert_eq!(prepared.record().masked, None);
 }
 
@@ -222,7 +217,7 @@ fn a_short_secret_shows_nothing_in_the_log() {
 fn a_constant_is_no_secret() {
     let placement =
         Placement::Constant { name: HeaderName::from_static("x-v"), value: HeaderValue::from_static("1") };
-    let prepared = Prepared::read(&spec([placement])).ok().unwrap();
+    let prepared = Prepared::read(&[placement]).ok().unwrap();
     assert!(prepared.needles().is_none());
 }
 
@@ -240,7 +235,7 @@ fn plan(placement: Placement) -> Plan {
             via: true,
             response_timeout: None,
         }),
-        credential: Some(spec([placement])),
+        credential: Some(CredentialSpec::Static(Box::new([placement]))),
         limits: Arc::new([]),
     }
 }
@@ -314,4 +309,25 @@ fn nothing_prints_a_secret() {
         Outgoing { path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"), needles: None };
     assert_eq!(format!("{outgoing:?}"), "Outgoing(..)");
     assert!(!format!("{:?}", Credentials::new()).contains("secret"));
+}
+
+#[test]
+fn what_is_to_be_obtained_is_missing_until_there_is_a_store() {
+    let credentials = Credentials::new();
+    let mut plan = plan(Placement::Bearer(SecretRef::Store("openai-key".into())));
+    assert_eq!(
+        bearer_of(&credentials, "t", &plan).unwrap_err(),
+        "`secret:openai-key` cannot be resolved yet: it comes with the credential store"
+    );
+    plan.credential = Some(CredentialSpec::Obtained(Box::new(Obtained::GithubApp {
+        app_id: 1,
+        installation_id: 2,
+        private_key: SecretRef::Env("CARGO_PKG_NAME".into()),
+        repositories: Vec::new(),
+        permissions: std::collections::BTreeMap::new(),
+    })));
+    assert_eq!(
+        bearer_of(&credentials, "t", &plan).unwrap_err(),
+        "`github_app` credentials come with the credential store"
+    );
 }

@@ -29,6 +29,8 @@ pub(super) enum Act<'q> {
     Http(Method, &'q Path),
     /// One message of the Model Context Protocol that names what it wants; `arguments` of a tool.
     Named { kind: mcp::Named, name: &'q str, arguments: Option<&'q serde_json::Value> },
+    /// A list of what a role may have: of tools for every role, of others where it names any.
+    List { of: mcp::Named, method: &'q str },
     /// What every client of an MCP server needs, whatever its role.
     Plumbing,
     /// One field of a GraphQL root.
@@ -51,6 +53,7 @@ impl std::fmt::Display for Act<'_> {
                 let name: String = name.chars().take(200).collect();
                 write!(f, "{} {name}", kind.as_str())
             }
+            Self::List { method, .. } => write!(f, "method {method}"),
             Self::Plumbing => f.write_str("this endpoint"),
             Self::Field(kind, field) => {
                 let field: String = field.chars().take(200).collect();
@@ -69,7 +72,8 @@ impl<'q> From<&'q mcp::Item> for Act<'q> {
                 let arguments = Some(&item.arguments).filter(|arguments| !arguments.is_null());
                 Self::Named { kind: *kind, name, arguments }
             }
-            mcp::Ask::List(_) | mcp::Ask::Plumbing => Self::Plumbing,
+            mcp::Ask::List(of) => Self::List { of: *of, method: &item.method },
+            mcp::Ask::Plumbing => Self::Plumbing,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     problem::Findings,
     reader::{self, Fields},
+    shape,
     yaml::Node,
 };
 
@@ -27,7 +28,7 @@ impl Default for Approvals {
 
 /// Reads `approvals`.
 pub(super) fn read(node: &Node, findings: &mut Findings) -> Option<Approvals> {
-    let fields = Fields::read(node, "`approvals`", &["by", "within", "hold"], findings)?;
+    let fields = Fields::read(node, "`approvals`", shape::APPROVALS.keys, findings)?;
     let Some(by) = fields.get("by") else {
         findings
             .report(node.span, "`approvals` does not say who approves")

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{
+    bundle::Verification,
     lint::{self, Code, Level, Lint},
     policy::Policy,
     problem::Problems,
-    source::Sources,
 };
 
 /// What `check` found.
@@ -73,7 +73,12 @@ impl Report {
 
 /// Checks a file or a directory.
 pub fn check(path: &Path) -> Report {
-    let checked = Sources::read(path).map_err(|error| Problems::unreadable(&error)).and_then(|sources| {
+    check_verified(path, None)
+}
+
+/// As [`check`], and verified where that is demanded.
+pub fn check_verified(path: &Path, verification: Option<&Verification>) -> Report {
+    let checked = Policy::sources(path, verification).and_then(|sources| {
         let (policy, outline) = Policy::compile_with_outline(&sources)?;
         Ok(Report { problems: None, lints: lint::lint(&policy, outline, &sources), counts: counts(&policy) })
     });

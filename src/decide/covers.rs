@@ -8,8 +8,9 @@ use std::fmt;
 use super::{
     guard::{Guard, Matched},
     pattern::{Case, Glob, Methods, Pattern, Segment, bit, without_tail},
+    protocol::Protocol,
     role::Grants,
-    service::{Protocol, Service},
+    service::Service,
 };
 use crate::{graphql, mcp, target::Method};
 

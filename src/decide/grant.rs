@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     act::{Act, Seen},
     judge::{Ask, Permit, Question},
-    live::Live,
+    live::{Live, owner},
     role::Role,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     message::Message,
     plan::Plan,
     refusal::{Reason, Refusal},
-    standing::Standing,
+    standing::{Standing, Withdrawn},
     target::{Authority, Method, Scheme, Target},
 };
 
@@ -31,7 +31,7 @@ pub struct Grant {
     /// The guard that asks for a human's yes, and what for.
     approval: Option<Approval>,
     /// What lists in the answer may show; none where they are not to be narrowed.
-    shown: Option<Arc<Role>>,
+    shown: Option<Shown>,
     /// What was asked, to ask it again. Kept instead of a `Standing`: most requests are over before the policy
     /// changes, and never pay for one.
     asked: Asked,
@@ -64,17 +64,20 @@ impl Grant {
         self.approval.as_ref()
     }
 
-    /// What lists in the answer may show, where the service gives lists of what a role can name.
-    pub fn lists(&self) -> Option<mcp::Lists> {
+    /// What the answer has to be read for, where the service gives lists of what a role can name.
+    pub fn reading(&self) -> Option<mcp::Reading> {
         let asked_for = match &*self.asked.seen {
             Seen::Mcp(body) => body.asks_for_a_list(),
             // A stream may repeat what it gave before.
             _ => self.asked.method == Method::Get,
         };
-        let role = self.shown.clone().filter(|_| asked_for)?;
-        Some(mcp::Lists::new(move |kind, name| {
-            role.find(&Act::Named { kind, name, arguments: None }).is_some()
-        }))
+        let Shown { role, in_a_stream } = self.shown.clone().filter(|_| asked_for)?;
+        let session = self.context.integration_id.as_ref().filter(|_| in_a_stream).map(|integration| {
+            let owner = owner(&self.context.identity, integration);
+            mcp::Opening::new(self.asked.live.sessions.clone(), owner)
+        });
+        let named = move |kind, name: &str| role.find(&Act::Named { kind, name, arguments: None }).is_some();
+        Some(mcp::Reading { lists: mcp::Lists::new(named), session })
     }
 
     /// Asks again, for as long as the answer or tunnel is open.
@@ -82,6 +85,19 @@ impl Grant {
         let Self { context, upstream, asked, standing, .. } = self;
         standing.get_or_insert_with(|| asked.standing(context, upstream))
     }
+}
+
+/// What of an MCP server's answer a role may see.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) role: Arc<Role>,
+    /// Whether the server answers in the stream of a session.
+    pub(super) in_a_stream: bool,
+}
+
+/// A refusal of what was granted before.
+pub(super) fn withdrawn(reason: &Reason, revision: Arc<str>) -> Withdrawn {
+    Withdrawn { code: reason.facts().code, detail: reason.detail(), revision }
 }
 
 /// What a human is asked.
@@ -96,13 +112,13 @@ pub struct Approval {
 /// A question with everything that it takes to ask it again.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    live: Arc<Live>,
-    identity: Arc<Identity>,
-    ask: Ask,
-    method: Method,
-    target: Target,
-    seen: Arc<Seen>,
-    selection: Selection,
+    pub(super) live: Arc<Live>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) ask: Ask,
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) seen: Arc<Seen>,
+    pub(super) selection: Selection,
 }
 
 impl Asked {
@@ -117,16 +133,26 @@ impl Asked {
         let stands = move || {
             let policy = asked.live.current();
             let judgement = policy.judge(&asked.question());
-            judgement.permit().is_ok_and(|permit| {
+            let same = |permit: &Permit<'_>| {
                 permit.integration.map(|i| &i.id) == integration_id.as_ref()
                     && permit.tier == tier
                     && permit.upstream == upstream
-            })
+            };
+            let revision = policy.revision().clone();
+            match judgement.permit() {
+                Ok(permit) if same(permit) => Ok(()),
+                Ok(_) => Err(Withdrawn {
+                    code: "action_denied",
+                    detail: "it goes another way, or with another credential".to_owned(),
+                    revision,
+                }),
+                Err(reason) => Err(withdrawn(reason, revision)),
+            }
         };
         Standing::new(changes, Arc::new(stands))
     }
 
-    fn question(&self) -> Question<'_> {
+    pub(super) fn question(&self) -> Question<'_> {
         Question {
             tenant: &self.identity.tenant_id,
             agent: &self.identity.agent_id,
@@ -145,7 +171,7 @@ impl Asked {
 /// What a judgement permits.
 pub(super) struct Permitted<'p> {
     pub(super) permit: Permit<'p>,
-    pub(super) shown: Option<Arc<Role>>,
+    pub(super) shown: Option<Shown>,
     pub(super) enforced: bool,
 }
 

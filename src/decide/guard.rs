@@ -9,6 +9,7 @@ use super::{
     problem::Findings,
     reader::{self, Fields, closest, short},
     role::{method_hint, named_kind, parse_graphql, parse_grpc},
+    shape,
     source::Span,
     when::When,
     yaml::Node,
@@ -68,6 +69,9 @@ impl Matched {
             (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
                 kind == asked && glob.matches(name, Case::Insensitive)
             }
+            (Self::Named(mcp::Named::Method, glob), Act::List { method, .. }) => {
+                glob.matches(method, Case::Insensitive)
+            }
             (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
                 kind == asked && glob.matches(field, Case::Insensitive)
             }
@@ -80,8 +84,7 @@ impl Matched {
 
 /// Reads guard number `index`.
 pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> Option<Guard> {
-    let keys = ["match", "deny", "require", "when", "shadow"];
-    let fields = Fields::read(node, "a guard", &keys, findings)?;
+    let fields = Fields::read(node, "a guard", shape::GUARD.keys, findings)?;
     let shadow = fields.get("shadow").and_then(|n| reader::flag(n, "`shadow`", findings)).unwrap_or(false);
     let when = fields.get("when").map(|node| When::read(node, findings));
     let effect = read_effect(node, &fields, findings);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     act::{Act, Seen},
-    service::Look,
+    protocol::Look,
 };
 use crate::{
     audit::Rpc,
@@ -33,16 +33,26 @@ const LONGEST_NAME: usize = 200;
 ///
 /// # Errors
 /// Where the body is too large, broken, late, or means nothing to an MCP server.
-pub(super) async fn look(message: &mut Message, look: Look, limit: Option<u64>) -> Result<Seen, Reason> {
+///
+/// `mailbox` is where a refusal is told to whoever waits in a session.
+pub(super) async fn look(
+    message: &mut Message,
+    look: Look,
+    limit: Option<u64>,
+    mailbox: Option<mcp::Mailbox>,
+) -> Result<Seen, Reason> {
     let limit = limit.unwrap_or(LARGEST);
     let seen = match look {
         Look::Nothing => Seen::Nothing,
-        Look::Mcp => {
+        Look::Mcp | Look::McpInSession => {
             // Whoever speaks to such a server reads its language, also in a refusal of what cannot be read.
             message.manner.dialect = Dialect::Mcp(mcp::Waiting::nobody());
             let body = read(message, limit).await?;
             let body = mcp::Body::read(&body, &message.headers).map_err(malformed)?;
-            message.manner.dialect = Dialect::Mcp(body.waiting());
+            let waiting = body.waiting();
+            let in_session = look == Look::McpInSession;
+            message.manner.dialect =
+                Dialect::Mcp(if in_session { waiting.in_session(mailbox) } else { waiting });
             message.entry.rpc(record(&body));
             Seen::Mcp(body)
         }

@@ -6,12 +6,13 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     act::{self, Act, Seen},
-    grant::Approval,
+    grant::{Approval, Shown},
     guard::{Effect, Guard},
     policy::Policy,
+    protocol::{Look, Protocol},
     push,
     role::{Role, RoleLine},
-    service::{Look, Protocol, Service},
+    service::Service,
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
 };
 use crate::{
@@ -77,6 +78,14 @@ pub(crate) struct Permit<'p> {
     pub(super) upstream: (Scheme, Authority),
     /// What a human has to agree to first.
     pub(super) approval: Option<Approval>,
+}
+
+/// What has to be known about a body before a request can be judged.
+pub(super) struct Inspection<'p> {
+    pub(super) look: Look,
+    /// The largest body for it, in bytes, where the service says.
+    pub(super) limit: Option<u64>,
+    pub(super) integration: Option<&'p Integration>,
 }
 
 /// What was found on the way to an answer, also to a "no".
@@ -149,9 +158,11 @@ impl<'p> Judgement<'p> {
     }
 
     /// Whose role says what lists in the answer may show.
-    pub(super) fn lists_for(&self) -> Option<Arc<Role>> {
-        let gives_lists = matches!(self.grounds.integration?.service.protocol, Protocol::Mcp(_));
-        self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)
+    pub(super) fn lists_for(&self) -> Option<Shown> {
+        let service = &self.grounds.integration?.service;
+        let gives_lists = matches!(service.protocol, Protocol::Mcp(_));
+        let role = self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)?;
+        Some(Shown { role, in_a_stream: service.answers_in_a_stream() })
     }
 
     pub(super) fn objection(&self) -> Option<&Reason> {
@@ -178,20 +189,21 @@ impl Policy {
     }
 
     /// What has to be looked for in a request's body before it can be judged, and the largest body for it.
-    pub(super) fn look_for(&self, question: &Question<'_>) -> (Look, Option<u64>) {
+    pub(super) fn look_for(&self, question: &Question<'_>) -> Inspection<'_> {
+        let nothing = Inspection { look: Look::Nothing, limit: None, integration: None };
         if !self.looks_into_bodies() {
-            return (Look::Nothing, None);
+            return nothing;
         }
-        let service = || {
+        let chosen = || {
             let tenant = self.tenant(question.tenant)?;
             let agent = tenant.agent(question.agent);
-            let chosen = choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()??;
-            Some(&chosen.integration.service)
+            choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()?
         };
-        let looks = |service: &Arc<Service>| {
-            (service.looks_for(question.method, &question.target.path), service.plan.max_body)
-        };
-        service().map_or((Look::Nothing, None), looks)
+        chosen().map_or(nothing, |Covering { integration, .. }| Inspection {
+            look: integration.service.looks_for(question.method, &question.target.path),
+            limit: integration.service.plan.max_body,
+            integration: Some(integration),
+        })
     }
 
     fn weigh<'p>(&'p self, question: &Question<'_>, grounds: &mut Grounds<'p>) -> Result<Permit<'p>, Reason> {
@@ -313,12 +325,28 @@ fn choose<'p>(
     match (granted.next(), granted.next()) {
         (Some(only), None) => Ok(Some(only)),
         (Some(one), Some(two)) => {
-            let candidates =
-                [one, two].into_iter().chain(granted).map(|c| c.integration.id.clone()).collect();
-            Err(Reason::IntegrationAmbiguous { candidates })
+            let all: Vec<Covering<'p>> = [one, two].into_iter().chain(granted).collect();
+            only_one_that_knows(&all, question).map(Some).ok_or_else(|| Reason::IntegrationAmbiguous {
+                candidates: all.iter().map(|c| c.integration.id.clone()).collect(),
+            })
         }
         // No role on any: the first stands for them in the refusal.
         (None, _) => Ok(Some(first)),
+    }
+}
+
+/// Several services may share a host, each with paths of its own: the one whose service knows the request,
+/// whatever the role that the agent has on it. Two integrations of one service stay two.
+fn only_one_that_knows<'p>(all: &[Covering<'p>], question: &Question<'_>) -> Option<Covering<'p>> {
+    let knows = |c: &&Covering<'p>| {
+        let service = &c.integration.service;
+        let looked_into = service.looks_for(question.method, &question.target.path) != Look::Nothing;
+        looked_into || service.roles.iter().any(|role| line_for(role, question, service).is_ok())
+    };
+    let mut knowing = all.iter().filter(knows);
+    match (knowing.next(), knowing.next()) {
+        (Some(only), None) if question.ask == Ask::Request => Some(*only),
+        _ => None,
     }
 }
 

@@ -1,31 +1,30 @@
 //! The policy in force, and the room's door.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::{
     act::Seen,
-    grant::{Granted, Permitted},
+    bundle::{Origin, Verification},
+    grant::{Asked, Granted, Permitted, withdrawn},
     inspect,
-    judge::{Ask, Judgement, Question, Way},
+    judge::{Ask, Inspection, Judgement, Question, Way},
     policy::Policy,
     problem::Problems,
+    protocol::Look,
     reload::Tried,
-    service::Look,
-    source::Sources,
     tenant::{Integration, Tenant, TierKind},
 };
 use crate::{
     audit,
     context::{Identity, IntegrationId, Selection, Tier},
     identify::{Caller, Identified},
+    mcp,
     message::Message,
     refusal::{Door, Reason, Refusal},
+    standing::{Standing, Withdrawn},
     target::{Authority, Host, Target},
 };
 
@@ -37,12 +36,14 @@ pub struct Policies(pub(super) Arc<Live>);
 #[derive(Debug)]
 pub(super) struct Live {
     /// Where it comes from; none for a policy that is a text.
-    pub(super) source: Option<PathBuf>,
+    pub(super) source: Option<Origin>,
     pub(super) policy: ArcSwap<Policy>,
     /// Ticks at every change.
     pub(super) changes: watch::Sender<u64>,
     /// What the last reload met, so that the same is not reported again and again.
     pub(super) tried: std::sync::Mutex<Tried>,
+    /// Streams of MCP sessions in which refusals are told.
+    pub(super) sessions: Arc<mcp::Sessions>,
     /// Why the files as they are now are not in force.
     pub(super) last_error: ArcSwapOption<String>,
 }
@@ -73,6 +74,7 @@ pub enum TunnelWay {
 pub struct Interception {
     authority: Authority,
     identity: Arc<Identity>,
+    asked: Asked,
 }
 
 impl Interception {
@@ -84,6 +86,27 @@ impl Interception {
     /// Host and port as the client asked for them.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Asks again whether the tunnel may be open, for as long as it is.
+    pub fn standing(&self) -> Standing {
+        let mut changes = self.asked.live.subscribe();
+        // The policy may have changed since the decision: the first look comes at once.
+        changes.mark_changed();
+        let asked = self.asked.clone();
+        let stands = move || {
+            let policy = asked.live.current();
+            match policy.way(&asked.question()) {
+                Ok(Way::Intercept) => Ok(()),
+                Ok(Way::Opaque) => Err(Withdrawn {
+                    code: "destination_not_allowed",
+                    detail: "it is not opened any more".to_owned(),
+                    revision: policy.revision().clone(),
+                }),
+                Err(reason) => Err(withdrawn(&reason, policy.revision().clone())),
+            }
+        };
+        Standing::new(changes, Arc::new(stands))
     }
 
     /// Who opened the tunnel.
@@ -98,8 +121,17 @@ impl Policies {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn load(source: &Path) -> Result<Self, Problems> {
-        let sources = Sources::read(source).map_err(|error| Problems::unreadable(&error))?;
-        Ok(Self::of(Some(source.into()), Policy::compile(&sources)?))
+        Self::load_verified(source, None)
+    }
+
+    /// As [`Policies::load`]; now and later, verified where that is demanded.
+    ///
+    /// # Errors
+    /// As [`Policy::load_verified`].
+    pub fn load_verified(source: &Path, verification: Option<Verification>) -> Result<Self, Problems> {
+        let origin = Origin::new(source, verification);
+        let policy = origin.load()?;
+        Ok(Self::of(Some(origin), policy))
     }
 
     /// A policy that stays as it is, such as the one of a demonstration.
@@ -107,11 +139,12 @@ impl Policies {
         Self::of(None, policy)
     }
 
-    fn of(source: Option<PathBuf>, policy: Policy) -> Self {
-        let tried = std::sync::Mutex::new(Tried::Content(policy.hash().clone()));
+    fn of(source: Option<Origin>, policy: Policy) -> Self {
+        let tried = std::sync::Mutex::new(Tried::Content(policy.identity().clone()));
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
-        Self(Arc::new(Live { source, policy, changes, tried, last_error: ArcSwapOption::empty() }))
+        let (sessions, last_error) = (Arc::default(), ArcSwapOption::empty());
+        Self(Arc::new(Live { source, policy, changes, tried, sessions, last_error }))
     }
 
     /// The policy in force.
@@ -150,15 +183,16 @@ impl Policies {
         let (mut looked, mut seen) = (Look::Nothing, Arc::new(Seen::Nothing));
         loop {
             let policy = self.0.policy.load_full();
-            let (look, limit) = {
-                let asked = question(&message, caller.identity(), &selection, (Ask::Request, &seen));
-                policy.look_for(&asked)
-            };
+            let identity = caller.identity();
+            let asked = question(&message, identity, &selection, (Ask::Request, &seen));
+            let Inspection { look, limit, integration } = policy.look_for(&asked);
             // What takes time to read may be asked of another policy than told to read it.
             if look == looked {
                 return self.grant(&policy, message, caller, selection, (Ask::Request, seen));
             }
-            seen = match inspect::look(&mut message, look, limit).await {
+            let owner = integration.map(|integration| owner(identity, &integration.id));
+            let mailbox = owner.and_then(|owner| self.0.sessions.of(owner, &message.target));
+            seen = match inspect::look(&mut message, look, limit, mailbox).await {
                 Ok(seen) => Arc::new(seen),
                 Err(reason) => {
                     message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
@@ -189,8 +223,17 @@ impl Policies {
             }
             Ok(Way::Intercept) => {
                 message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
-                let authority = message.target.authority.clone();
-                let interception = Interception { authority, identity: caller.identity().clone() };
+                let (authority, identity) = (message.target.authority.clone(), caller.identity().clone());
+                let asked = Asked {
+                    live: self.0.clone(),
+                    identity: identity.clone(),
+                    ask: Ask::Tunnel,
+                    method: message.method,
+                    target: message.target.clone(),
+                    seen: Arc::new(Seen::Nothing),
+                    selection,
+                };
+                let interception = Interception { authority, identity, asked };
                 Ok(TunnelWay::Intercept(Box::new(message), interception))
             }
             Err(reason) => {
@@ -225,6 +268,15 @@ impl Policies {
             }
             Err(reason) => Err(message.refuse(reason)),
         }
+    }
+}
+
+/// Whose a session of an MCP server is.
+pub(super) fn owner(identity: &Identity, integration: &IntegrationId) -> mcp::Owner {
+    mcp::Owner {
+        tenant: identity.tenant_id.clone(),
+        integration: integration.clone(),
+        agent: identity.agent_id.clone(),
     }
 }
 

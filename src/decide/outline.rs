@@ -15,9 +15,8 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Takes the numbered trees of the policy's own files.
-    pub(super) fn of(trees: impl Iterator<Item = (u32, Node)>) -> Self {
-        let trees: Vec<Node> = trees.map(|(_, tree)| tree).collect();
+    /// Takes the trees of the policy's own files.
+    pub(super) fn of(trees: Vec<Node>) -> Self {
         let mut named = HashMap::new();
         for (tree, node) in trees.iter().enumerate() {
             for (top, (key, inner)) in entries(node).enumerate() {

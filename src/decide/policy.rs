@@ -4,28 +4,30 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{
     approval::{self, Approvals},
+    bundle::{self, Verification},
+    catalog,
     guard::{self, Guard, Matched},
     judge::Mode,
     outline::Outline,
     problem::{Findings, Problems},
     promise::{self, Promise},
+    protocol::Protocol,
     reader::{self, Entries, Fields},
-    service::{self, Protocol, Service},
-    source::{Mark, Sources, Span},
+    service::{self, Service},
+    shape,
+    source::{Mark, Sources, Span, Version, name_of},
     tenant::{self, Known, Tenant},
     yaml::{self, Key, Node, Value},
 };
 use crate::{
-    context::TenantId,
+    context::{IntegrationId, TenantId},
     plan::{CredentialSpec, SecretRef},
 };
-
-const KEYS: [&str; 8] =
-    ["version", "mode", "revision", "services", "guards", "approvals", "tenants", "tests"];
 
 /// Everything that a policy says, ready to be asked.
 #[derive(Debug)]
@@ -34,6 +36,9 @@ pub struct Policy {
     approvals: Approvals,
     revision: Arc<str>,
     hash: Arc<str>,
+    /// Tells it from every other policy, also from one with the same files.
+    identity: Arc<str>,
+    pub(super) version: Version,
     tenants: HashMap<TenantId, Tenant>,
     services: HashMap<String, Arc<Service>>,
     /// Spares most policies a second look for the service of a request.
@@ -49,8 +54,23 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it, at once: also a `test` of it that fails.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let sources = Sources::read(path).map_err(|error| Problems::unreadable(&error))?;
-        Self::compile(&sources)
+        Self::load_verified(path, None)
+    }
+
+    /// As [`Policy::load`], and verified where that is demanded.
+    ///
+    /// # Errors
+    /// Also when the signature, the list of files, the expiry or the revision is not as demanded.
+    pub fn load_verified(path: &Path, verification: Option<&Verification>) -> Result<Self, Problems> {
+        Self::compile(&Self::sources(path, verification)?)
+    }
+
+    /// Reads a policy's files, verified where that is demanded.
+    pub(super) fn sources(path: &Path, verification: Option<&Verification>) -> Result<Sources, Problems> {
+        let unreadable = |error| Problems::unreadable(&error);
+        let sources = bundle::read(path, verification).map_err(unreadable)?;
+        bundle::admit(verification, &sources).map_err(unreadable)?;
+        Ok(sources)
     }
 
     /// Reads a policy from a text; `name` stands for the file in problems.
@@ -71,7 +91,7 @@ impl Policy {
     pub(super) fn compile_with_outline(sources: &Sources) -> Result<(Self, Outline), Problems> {
         let mut findings = Findings::default();
         let (policy, trees) = build(sources, &mut findings);
-        let outline = || Outline::of(trees.into_iter().filter(|(number, _)| *number != 0));
+        let outline = || Outline::of(trees);
         findings.into_problems(sources).map_or_else(|| Ok((policy, outline())), Err)
     }
 
@@ -90,7 +110,7 @@ impl Policy {
         &self.approvals
     }
 
-    /// The policy's own name for its version, or the beginning of its hash.
+    /// The version's name: a signed bundle's, the policy's own, git's, or the beginning of the hash.
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
@@ -98,6 +118,18 @@ impl Policy {
     /// SHA-256 over its files, in hex.
     pub fn hash(&self) -> &Arc<str> {
         &self.hash
+    }
+
+    pub(super) fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// When a signed bundle ends.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        match &self.version {
+            Version::Bundle(bundle) => bundle.expires_at,
+            Version::Plain | Version::Commit(_) => None,
+        }
     }
 
     /// A tenant that is not switched off.
@@ -118,7 +150,7 @@ impl Policy {
         secrets
             .filter_map(|secret| match secret {
                 SecretRef::Env(name) => Some(name.as_str()),
-                SecretRef::File(_) => None,
+                _ => None,
             })
             .collect()
     }
@@ -126,6 +158,16 @@ impl Policy {
     /// Whether any service is one whose requests say in the body what they do.
     pub(super) fn looks_into_bodies(&self) -> bool {
         self.looks_into_bodies
+    }
+
+    /// Where every integration's secrets are read, and where the policy has the integration.
+    pub fn secret_references(&self) -> impl Iterator<Item = (Mark, &IntegrationId, &SecretRef)> {
+        let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
+        integrations.flat_map(|integration| {
+            let secrets = integration.plan.credential.as_ref().map(CredentialSpec::secrets);
+            let mark = self.mark(integration.span);
+            secrets.unwrap_or_default().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
+        })
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
@@ -144,7 +186,7 @@ impl Policy {
 
     /// The policy's own services, without those of the catalogue.
     pub(super) fn own_services(&self) -> usize {
-        self.services.values().filter(|service| service.span.file != 0).count()
+        self.services.values().filter(|service| !catalog::holds(service.span)).count()
     }
 
     pub(super) fn guards(&self) -> &[Arc<Guard>] {
@@ -157,12 +199,12 @@ impl Policy {
 
     /// The policy's own files; the catalogue is not one.
     pub(super) fn files(&self) -> usize {
-        self.files.len().saturating_sub(1)
+        self.files.len()
     }
 
     pub(super) fn mark(&self, span: Span) -> Mark {
-        let file = self.files.get(span.file as usize).cloned().unwrap_or_else(|| "".into());
-        Mark { file, line: span.line, column: span.column }
+        let own = self.files.get(span.file as usize).cloned();
+        Mark { file: name_of(own, span), line: span.line, column: span.column }
     }
 }
 
@@ -178,11 +220,11 @@ struct Merged<'n> {
     tests: Vec<&'n Node>,
 }
 
-fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<(u32, Node)>) {
+fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<Node>) {
     let mut trees = Vec::new();
     for (number, source) in (0..).zip(&sources.files) {
         match yaml::parse(&source.text, number) {
-            Ok(tree) => trees.push((number, tree)),
+            Ok(tree) => trees.push(tree),
             Err(bad) => {
                 findings.report(bad.span, bad.message).unparsed();
                 if let Some(hint) = bad.hint {
@@ -192,15 +234,14 @@ fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<(u32, Node)
         }
     }
     let complete = findings.count() == 0;
-    let (mut catalogue, mut merged) = (Merged::default(), Merged::default());
-    for (number, tree) in &trees {
-        let into = if *number == 0 { &mut catalogue } else { &mut merged };
-        merge(tree, into, findings);
+    let mut merged = Merged::default();
+    for tree in &trees {
+        merge(tree, &mut merged, findings);
     }
     unique(&merged.services, findings);
     unique(&merged.tenants, findings);
 
-    let (services, broken) = read_services(&catalogue, &merged, findings);
+    let (services, broken) = read_services(&merged, findings);
     let (services, guards) = read_guards(&merged.guards, services, &broken, complete, findings);
     let mut tenants = HashMap::with_capacity(merged.tenants.len());
     for (key, node) in &merged.tenants {
@@ -212,13 +253,13 @@ fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<(u32, Node)
     for node in &merged.tests {
         promise::read(node, &mut promises, findings);
     }
-    let revision =
-        merged.revision.map_or_else(|| sources.hash.get(..12).unwrap_or_default(), |(_, text)| text);
     let policy = Policy {
         mode: merged.mode.map_or(Mode::Enforce, |(_, mode)| mode),
         approvals: merged.approvals.map(|(_, approvals)| approvals).unwrap_or_default(),
-        revision: revision.into(),
+        revision: sources.revision(merged.revision.map(|(_, text)| text)),
         hash: sources.hash.clone(),
+        identity: sources.identity(),
+        version: sources.version.clone(),
         tenants,
         looks_into_bodies: services.values().any(|service| !matches!(service.protocol, Protocol::Http(None))),
         services,
@@ -241,7 +282,7 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
         findings.report(tree.span, "the file is empty").hint("a policy begins with `version: 1`");
         return;
     }
-    let Some(fields) = Fields::read(tree, "a policy", &KEYS, findings) else { return };
+    let Some(fields) = Fields::read(tree, "a policy", shape::POLICY.keys, findings) else { return };
     match fields.get("version").map(|node| (&node.value, node.span)) {
         Some((Value::Text(version), _)) if version == "1" => {}
         Some((_, span)) => {
@@ -313,14 +354,13 @@ fn unique(entries: &[(&Key, &Node)], findings: &mut Findings) {
     }
 }
 
-/// The policy's services and those of the catalogue; the policy's own wins.
+/// The policy's services, and those of the catalogue that it refers to and does not describe itself.
 fn read_services(
-    catalogue: &Merged<'_>,
-    own: &Merged<'_>,
+    merged: &Merged<'_>,
     findings: &mut Findings,
 ) -> (HashMap<String, Service>, HashSet<String>) {
     let (mut services, mut broken) = (HashMap::new(), HashSet::new());
-    for (key, node) in catalogue.services.iter().chain(&own.services) {
+    for (key, node) in &merged.services {
         if let Some(service) = service::read(key, node, findings) {
             services.insert(key.text.clone(), service);
         } else {
@@ -328,7 +368,27 @@ fn read_services(
             broken.insert(key.text.clone());
         }
     }
+    for name in referred(merged) {
+        if !merged.services.iter().any(|(key, _)| key.text == name) {
+            services.extend(catalog::read(name, findings).map(|service| (name.to_owned(), service)));
+        }
+    }
     (services, broken)
+}
+
+/// The services of the catalogue that integrations and guards name.
+fn referred<'n>(merged: &Merged<'n>) -> BTreeSet<&'n str> {
+    let mut names = BTreeSet::new();
+    for (_, tenant) in &merged.tenants {
+        for (key, integration) in tenant.get("integrations").into_iter().flat_map(Node::entries) {
+            names.insert(integration.get("service").map_or(Some(key.text.as_str()), Node::as_text));
+        }
+    }
+    for guard in &merged.guards {
+        let matched = guard.get("match").and_then(Node::as_text);
+        names.insert(matched.and_then(|text| text.split_whitespace().next()));
+    }
+    names.into_iter().flatten().filter(|name| catalog::knows(name)).collect()
 }
 
 type Guarded = (HashMap<String, Arc<Service>>, Vec<Arc<Guard>>);
@@ -356,7 +416,12 @@ fn read_guards(
                 }
                 Some(service) => kinds_fit(&guard, name, service, findings),
                 None if complete && !broken.contains(name) => {
-                    guard::unknown_service(&guard, name, services.keys().map(String::as_str), findings);
+                    guard::unknown_service(
+                        &guard,
+                        name,
+                        services.keys().map(String::as_str).chain(catalog::names()),
+                        findings,
+                    );
                 }
                 _ => {}
             }

@@ -80,6 +80,11 @@ impl Problems {
         Self::whole_file(&error.path, &error.why)
     }
 
+    /// A file is not a policy, and nothing more is known.
+    pub(super) fn nothing(name: &str) -> Self {
+        Self::whole_file(Path::new(name), "this is not a policy")
+    }
+
     fn whole_file(path: &Path, message: &str) -> Self {
         let problem = Problem {
             file: path.display().to_string(),
@@ -263,7 +268,7 @@ impl Findings {
         label: &'static str,
         sources: &Sources,
     ) -> Option<Excerpt> {
-        let text = &sources.files.get(span.file as usize)?.text;
+        let text = sources.text_of(span.file)?;
         let line = text.split_inclusive('\n').nth(span.line as usize - 1)?;
         let line_start = line.as_ptr() as usize - text.as_ptr() as usize;
         let line = line.trim_end_matches(['\n', '\r']);

@@ -9,6 +9,7 @@ use super::{
     problem::Findings,
     reader::{self, Fields, short},
     role::named_kind,
+    shape,
     source::Span,
     yaml::Node,
 };
@@ -116,8 +117,7 @@ fn parse_url(url: &str) -> Result<Target, String> {
 
 /// Reads one item of `tests`.
 pub(super) fn read(node: &Node, promises: &mut Vec<Promise>, findings: &mut Findings) -> Option<()> {
-    let keys = ["as", "user", "at", "allow", "deny", "approve"];
-    let fields = Fields::read(node, "a test", &keys, findings)?;
+    let fields = Fields::read(node, "a test", shape::TEST.keys, findings)?;
     let at = match fields.get("at") {
         Some(node) => Some(read_time(node, findings)?),
         None => None,

@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use super::{
     problem::Findings,
     reader::{self, Fields},
+    shape,
     yaml::{Node, Value},
 };
 use crate::plan::{LimitRule, LimitScope, Quota};
@@ -59,7 +60,7 @@ fn read(
     }
     let mut rules: Vec<(LimitScope, Quota)> = Vec::new();
     for item in reader::items(node, "`limit`", findings).unwrap_or_default() {
-        let Some(fields) = Fields::read(item, "a limit", &["rate", "per"], findings) else { continue };
+        let Some(fields) = Fields::read(item, "a limit", shape::LIMIT_RULE.keys, findings) else { continue };
         let scope = match fields.get("per") {
             Some(per) => reader::word(per, "`per`", words, findings),
             None => Some(default),

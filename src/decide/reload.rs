@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
@@ -14,10 +14,10 @@ use notify::{
 use tokio::sync::Notify;
 
 use super::{
+    bundle,
     live::{Live, Policies},
     policy::Policy,
     problem::Problems,
-    source::Sources,
 };
 use crate::{
     audit::{Audit, Event},
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_secs(10);
 /// What a reload met last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// Files with this hash.
+    /// Files with this identity.
     Content(Arc<str>),
     /// Files that could not be read, and why.
     Unreadable(String),
@@ -64,18 +64,26 @@ impl Policies {
 
     /// Keeps the policy up to date for as long as the future is polled; dropping it ends the watch.
     pub async fn watch(self, audit: Audit, metrics: Arc<Metrics>) {
-        let Some(source) = self.0.source.clone() else { return std::future::pending().await };
+        let live = self.0.clone();
+        let Some(source) = &live.source else { return std::future::pending().await };
         let changed = Arc::new(Notify::new());
         // Held for its `Drop`: the watch ends with it.
-        let _watcher = watcher(&source, &changed)
+        let _watcher = watcher(&source.path, &changed)
             .map_err(
                 |error| tracing::warn!(%error, "cannot watch the policy's files, reading them every 10 s"),
             )
             .ok();
+        let mut ended = None;
         loop {
+            if let Some(at) = self.expired().filter(|at| ended.as_ref() != Some(at)) {
+                let revision = self.current().revision().clone();
+                tracing::error!(%revision, expired_at = at, "the policy in force has expired, and no newer one came");
+                audit.event(&Event::PolicyExpired { revision: &revision, expired_at: &at });
+                ended = Some(at);
+            }
             tokio::select! {
                 () = changed.notified() => tokio::time::sleep(DEBOUNCE).await,
-                () = tokio::time::sleep(POLL) => {}
+                () = tokio::time::sleep(self.until_looked_at()) => {}
             }
             let (this, audit, metrics) = (self.clone(), audit.clone(), metrics.clone());
             let attempt = tokio::task::spawn_blocking(move || this.attempt(Again::No, &audit, &metrics));
@@ -85,15 +93,22 @@ impl Policies {
         }
     }
 
+    /// Until the next look at the files, or until the policy in force ends.
+    fn until_looked_at(&self) -> Duration {
+        let left = self.current().expires_at().and_then(|at| at.duration_since(SystemTime::now()).ok());
+        left.map_or(POLL, |left| left.min(POLL))
+    }
+
     fn attempt(&self, again: Again, audit: &Audit, metrics: &Metrics) -> Reload {
         let live = &*self.0;
         let Some(source) = &live.source else { return Reload::Unchanged };
         // Held to the end: two reloads at once must not swap in the older files last.
         let mut tried = live.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match Sources::read(source) {
+        let outcome = match source.read() {
             Ok(sources) => {
-                let met = Tried::Content(sources.hash.clone());
-                if sources.hash == *live.current().hash() {
+                let met = Tried::Content(sources.identity());
+                // What is in force stays so, also past its time.
+                if sources.identity() == *live.current().identity() {
                     live.last_error.store(None);
                     *tried = met;
                     return Reload::Unchanged;
@@ -102,7 +117,8 @@ impl Policies {
                     return Reload::Unchanged;
                 }
                 *tried = met;
-                Policy::compile(&sources)
+                let admitted = source.admit(&sources).map_err(|error| Problems::unreadable(&error));
+                admitted.and_then(|()| Policy::compile(&sources))
             }
             Err(error) => {
                 let met = Tried::Unreadable(format!("{}: {}", error.path.display(), error.why));
@@ -115,6 +131,7 @@ impl Policies {
         };
         match outcome {
             Ok(policy) => {
+                source.accepted(&policy.version);
                 accept(live, policy, audit, metrics);
                 Reload::Loaded
             }
@@ -123,6 +140,12 @@ impl Policies {
                 Reload::Rejected(problems)
             }
         }
+    }
+
+    /// When the policy in force, a signed bundle, has ended. It stays in force: a policy that was good a minute ago
+    /// is better than none. But egret is not ready any more, so that somebody looks.
+    pub fn expired(&self) -> Option<String> {
+        self.current().expires_at().filter(|at| *at <= SystemTime::now()).map(bundle::rfc3339)
     }
 
     /// Notes the policy that the process starts with in log and metrics.
@@ -141,7 +164,7 @@ fn accept(live: &Live, policy: Policy, audit: &Audit, metrics: &Metrics) {
 }
 
 fn announce(policy: &Policy, audit: &Audit, metrics: &Metrics) {
-    metrics.policy_loaded(policy.revision());
+    metrics.policy_loaded(policy.revision(), policy.expires_at());
     audit.event(&Event::PolicyLoaded { revision: policy.revision(), hash: policy.hash() });
     tracing::info!(revision = %policy.revision(), hash = %policy.hash(), "policy loaded");
 }

@@ -8,6 +8,7 @@ use super::{
     pattern::{Case, Glob, Methods, Pattern},
     problem::Findings,
     reader::{self, Fields, closest, list, short},
+    shape,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -19,6 +20,8 @@ pub(super) struct Role {
     pub(super) id: RoleId,
     pub(super) lines: Vec<RoleLine>,
     matcher: Matcher,
+    /// What an OAuth token for it needs, those of included roles too. Shown by `egret catalog`.
+    pub(super) scopes: Box<[Box<str>]>,
 }
 
 /// One line of a role, also when it came through `include`.
@@ -72,6 +75,11 @@ impl Grants {
             (Self::Named(kind, glob), Act::Named { kind: asked, name, .. }) => {
                 kind == asked && glob.matches(name, Case::Sensitive)
             }
+            (Self::Named(kind, glob), Act::List { of, method }) => {
+                kind == of
+                    || *of == mcp::Named::Tool
+                    || (*kind == mcp::Named::Method && glob.matches(method, Case::Sensitive))
+            }
             // Whoever may do anything at a server may also greet it.
             (Self::Named(..), Act::Plumbing) | (Self::Connect, Act::Tunnel) => true,
             (Self::GraphQl(kind, glob), Act::Field(asked, field)) => {
@@ -89,6 +97,7 @@ struct Draft<'n> {
     id: Option<RoleId>,
     includes: Vec<(&'n str, Span)>,
     lines: Vec<RoleLine>,
+    scopes: Vec<Box<str>>,
 }
 
 /// What a service's requests look like to egret, and so which lines its roles can have.
@@ -133,7 +142,7 @@ fn read<'n>(
     findings: &mut Findings,
 ) -> Draft<'n> {
     let id = reader::identifier(key, RoleId::parse, findings);
-    let mut draft = Draft { key, id, includes: Vec::new(), lines: Vec::new() };
+    let mut draft = Draft { key, id, includes: Vec::new(), lines: Vec::new(), scopes: Vec::new() };
     for (index, item) in reader::items(node, "a role", findings).unwrap_or_default().iter().enumerate() {
         let rule: Arc<str> = format!("services.{service}.roles.{}[{index}]", key.text).into();
         match &item.value {
@@ -147,7 +156,10 @@ fn read<'n>(
                 }
             },
             Value::Map(_) => {
-                let fields = Fields::read(item, "a line of a role", &["include"], findings);
+                let fields = Fields::read(item, "a line of a role", shape::ROLE_ENTRY.keys, findings);
+                if let Some(node) = fields.as_ref().and_then(|f| f.get("scopes")) {
+                    draft.scopes.extend(reader::each(node, "`scopes`", findings, parse_scope));
+                }
                 let included = fields.and_then(|f| f.get("include"));
                 if let Some(name) = included.and_then(|n| reader::text(n, "`include`", findings)) {
                     draft.includes.push((name, included.map_or(item.span, |n| n.span)));
@@ -155,12 +167,18 @@ fn read<'n>(
             }
             _ => {
                 findings
-                    .report(item.span, "a line of a role is `METHOD /path` or `include: ROLE`")
+                    .report(item.span, "a line of a role is `METHOD /path`, `include: ROLE` or `scopes: […]`")
                     .hint("for example `GET /repos/**` or `POST|PATCH /repos/*/*/issues`");
             }
         }
     }
     draft
+}
+
+/// A scope (RFC 6749 §3.3).
+fn parse_scope(text: &str) -> Result<Box<str>, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    plain.then(|| text.into()).ok_or_else(|| "a scope is one word without quotes or backslashes".to_owned())
 }
 
 type Wrong = (String, Option<String>);
@@ -255,7 +273,7 @@ fn meant_kind(word: &str) -> Option<&'static str> {
     closest(word, KINDS.into_iter().map(mcp::Named::as_str))
 }
 
-const KINDS: [mcp::Named; 4] =
+pub(super) const KINDS: [mcp::Named; 4] =
     [mcp::Named::Tool, mcp::Named::Resource, mcp::Named::Prompt, mcp::Named::Method];
 
 /// What to say about a word that is no method.
@@ -301,10 +319,16 @@ fn reaches(from: &str, to: &str, all: &HashMap<&str, &Draft<'_>>) -> bool {
 
 fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
     let mut lines: Vec<RoleLine> = Vec::new();
+    let mut scopes: Vec<Box<str>> = Vec::new();
     let mut names = vec![draft.key.text.as_str()];
     let mut at = 0;
     while let Some(part) = names.get(at).and_then(|name| all.get(name)) {
         lines.extend(part.lines.iter().cloned());
+        for scope in &part.scopes {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
         for (next, _) in &part.includes {
             if all.contains_key(next) && !names.contains(next) {
                 names.push(next);
@@ -317,5 +341,5 @@ fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
         _ => None,
     });
     let matcher = Matcher::new(http);
-    Some(Role { id: draft.id.clone()?, lines, matcher })
+    Some(Role { id: draft.id.clone()?, lines, matcher, scopes: scopes.into() })
 }

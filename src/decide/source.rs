@@ -8,6 +8,9 @@ use std::{
 
 use aws_lc_rs::digest;
 
+use super::{bundle::Bundle, catalog, git};
+use crate::secret::hex;
+
 /// The largest policy file.
 const FILE_LIMIT: u64 = 8 << 20;
 /// The largest policy, all files together.
@@ -50,18 +53,30 @@ pub(super) struct Source {
     /// As shown in problems and explanations.
     pub(super) name: Arc<str>,
     /// Its name below the policy's directory: the same files mounted elsewhere are the same policy.
-    key: PathBuf,
+    pub(super) key: PathBuf,
     /// What relative `file:` references are relative to.
     pub(super) base: PathBuf,
     pub(super) text: String,
 }
 
-/// All files of one policy. Number 0 is the catalogue.
+/// All files of one policy. Those of the catalogue have numbers of their own.
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) files: Vec<Source>,
     /// SHA-256 over names and texts of the policy's own files, in hex.
     pub(super) hash: Arc<str>,
+    pub(super) version: Version,
+}
+
+/// What is known of a policy's version beside what its files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Nothing.
+    Plain,
+    /// The commit that is checked out, where the files lie in a work tree of git.
+    Commit(Arc<str>),
+    /// A bundle that was verified.
+    Bundle(Bundle),
 }
 
 /// A file or directory that could not be read.
@@ -74,63 +89,63 @@ pub(super) struct Unreadable {
 impl Sources {
     /// Reads a file, or all `*.yaml` and `*.yml` below a directory, in the order of their names.
     pub(super) fn read(path: &Path) -> Result<Self, Unreadable> {
-        let unreadable = |path: &Path, error: &io::Error| Unreadable { path: path.into(), why: plain(error) };
-        let mut paths = Vec::new();
-        if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
-            collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
-            paths.sort();
-            if paths.is_empty() {
-                let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
-                return Err(Unreadable { path: path.into(), why });
-            }
-        } else {
-            paths.push(path.into());
-        }
         let mut texts = Vec::new();
         let mut total = 0;
-        for file in paths {
-            let size = fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
-            total += size;
-            if size > FILE_LIMIT || total > TOTAL_LIMIT {
-                let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
-                return Err(Unreadable { path: file, why });
+        for file in files(path)? {
+            let text = read_text(&file)?;
+            total += text.len() as u64;
+            if total > TOTAL_LIMIT {
+                return Err(too_large(&file));
             }
-            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
             let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
             let key = file.strip_prefix(path).ok().filter(|key| !key.as_os_str().is_empty());
             let key = key.map_or_else(|| "policy".into(), Path::to_path_buf);
             texts.push(Source { name: file.display().to_string().into(), key, base, text });
         }
-        Ok(Self::of(texts))
+        let version = git::commit(path).map_or(Version::Plain, Version::Commit);
+        Ok(Self::of(texts, version))
     }
 
     /// A policy that is a text, for tests and for policies that egret makes itself.
     pub(super) fn text(name: &str, text: &str) -> Self {
-        Self::of(vec![Source {
-            name: name.into(),
-            key: name.into(),
-            base: PathBuf::new(),
-            text: text.to_owned(),
-        }])
+        let own = Source { name: name.into(), key: name.into(), base: PathBuf::new(), text: text.to_owned() };
+        Self::of(vec![own], Version::Plain)
     }
 
-    fn of(own: Vec<Source>) -> Self {
-        let hash = hash(&own);
-        let catalogue = Source {
-            name: "(catalogue)".into(),
-            key: PathBuf::new(),
-            base: PathBuf::new(),
-            text: include_str!("catalog.yaml").to_owned(),
-        };
-        let mut files = vec![catalogue];
-        files.extend(own);
-        Self { files, hash }
+    fn of(own: Vec<Source>, version: Version) -> Self {
+        Self { hash: hash(&own), files: own, version }
+    }
+
+    /// What every record calls the policy's version. `own` is the policy's own word for it; a signed bundle's
+    /// revision cannot be overruled by its files.
+    pub(super) fn revision(&self, own: Option<&str>) -> Arc<str> {
+        match (&self.version, own) {
+            (Version::Bundle(bundle), _) => format!("bundle:{}", bundle.revision).into(),
+            (_, Some(own)) => own.into(),
+            (Version::Commit(commit), None) => format!("git:{commit}").into(),
+            (Version::Plain, None) => self.hash.get(..12).unwrap_or_default().into(),
+        }
+    }
+
+    /// Tells these sources from others: the same files under another commit or manifest are another policy.
+    pub(super) fn identity(&self) -> Arc<str> {
+        match &self.version {
+            Version::Plain => self.hash.clone(),
+            Version::Commit(commit) => format!("{} {commit}", self.hash).into(),
+            Version::Bundle(bundle) => format!("{} {}", self.hash, bundle.manifest).into(),
+        }
     }
 
     /// `file:line:column`.
     pub(super) fn place(&self, span: Span) -> Mark {
-        let file = self.files.get(span.file as usize).map_or_else(|| "".into(), |f| f.name.clone());
-        Mark { file, line: span.line, column: span.column }
+        let own = self.files.get(span.file as usize).map(|file| file.name.clone());
+        Mark { file: name_of(own, span), line: span.line, column: span.column }
+    }
+
+    /// The text of a file, by number.
+    pub(super) fn text_of(&self, number: u32) -> Option<&str> {
+        let own = self.files.get(number as usize).map(|file| file.text.as_str());
+        own.or_else(|| catalog::file(number).map(|(_, text)| text))
     }
 
     /// The names of the files, by number.
@@ -154,6 +169,45 @@ impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
+}
+
+/// The name of a file: a policy's own, or one of the catalogue.
+pub(super) fn name_of(own: Option<Arc<str>>, span: Span) -> Arc<str> {
+    own.or_else(|| catalog::file(span.file).map(|(name, _)| name.into())).unwrap_or_else(|| "".into())
+}
+
+/// The policy's files: the one that `path` is, or all `*.yaml` and `*.yml` below it, in the order of their names.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> {
+    let mut paths = Vec::new();
+    if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
+        collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
+        paths.sort();
+        if paths.is_empty() {
+            let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
+            return Err(Unreadable { path: path.into(), why });
+        }
+    } else {
+        paths.push(path.into());
+    }
+    Ok(paths)
+}
+
+/// Reads one of them, unless it is too large.
+pub(super) fn read_text(file: &Path) -> Result<String, Unreadable> {
+    let size = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
+    if size > FILE_LIMIT {
+        return Err(too_large(file));
+    }
+    fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+}
+
+fn too_large(file: &Path) -> Unreadable {
+    let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
+    Unreadable { path: file.into(), why }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
+    Unreadable { path: path.into(), why: plain(error) }
 }
 
 /// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,
@@ -188,14 +242,6 @@ fn hash(files: &[Source]) -> Arc<str> {
         }
     }
     hex(context.finish().as_ref()).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn plain(error: &io::Error) -> String {

@@ -7,13 +7,16 @@ use std::{
 };
 
 use super::{
-    credential::{self, Credential},
+    catalog,
+    credential::{self, Around, Credential},
+    host::{HostName, HostPattern},
     judge::Mode,
     problem::Findings,
     quota,
     reader::{self, Fields, closest, list, short},
     role::Role,
-    service::{HostName, Service},
+    service::Service,
+    shape,
     source::Span,
     yaml::{Key, Node, Value},
 };
@@ -43,6 +46,9 @@ pub(super) struct Tenant {
 pub(super) struct Integration {
     pub(super) id: IntegrationId,
     pub(super) service: Arc<Service>,
+    /// The service's own, or what its variables make for this integration: the only places that its credential
+    /// goes to.
+    hosts: Arc<[HostPattern]>,
     pub(super) plan: Arc<Plan>,
     pub(super) tier: TierKind,
     pub(super) disabled: bool,
@@ -88,6 +94,13 @@ pub(super) struct Grant {
     /// `tenants.t_acme.agents.triage-bot.github-acme`.
     pub(super) label: Arc<str>,
     pub(super) span: Span,
+}
+
+impl Integration {
+    /// The hosts that it reaches.
+    pub(super) fn hosts(&self) -> &[HostPattern] {
+        &self.hosts
+    }
 }
 
 impl Agent {
@@ -161,12 +174,12 @@ impl Tenant {
         self.integrations.get(*self.by_name.get(name)?)
     }
 
-    /// Where a request to an integration goes that names no host: its service's first exact host.
+    /// Where a request to an integration goes that names no host: its first exact host.
     pub(super) fn first_host(integration: &Integration) -> Option<Authority> {
-        let service = &integration.service;
-        service.hosts.iter().find_map(|pattern| match &pattern.name {
+        integration.hosts.iter().find_map(|pattern| match &pattern.name {
             HostName::Exact(host) => {
-                let port = pattern.port.unwrap_or_else(|| service.plan.scheme.default_port());
+                let default = integration.service.plan.scheme.default_port();
+                let port = pattern.port.unwrap_or(default);
                 Some(Authority { host: host.clone(), port })
             }
             HostName::Below(_) => None,
@@ -193,8 +206,7 @@ pub(super) fn read(
     findings: &mut Findings,
 ) -> Option<(TenantId, Tenant)> {
     let id = reader::identifier(key, TenantId::parse, findings);
-    let keys = ["disabled", "mode", "limit", "integrations", "agents"];
-    let fields = Fields::read(node, "a tenant", &keys, findings)?;
+    let fields = Fields::read(node, "a tenant", shape::TENANT.keys, findings)?;
     let mode = fields.get("mode").and_then(|n| reader::word(n, "`mode`", &Mode::WORDS, findings));
     let disabled =
         fields.get("disabled").and_then(|n| reader::flag(n, "`disabled`", findings)).unwrap_or(false);
@@ -258,15 +270,13 @@ impl Draft<'_> {
             findings.report(name.span, "an integration cannot be called `disabled`: agents use that word");
         }
         let id = reader::identifier(name, IntegrationId::parse, findings);
-        let keys = ["service", "tier", "credential", "limit", "disabled"];
-        let fields = Fields::read(node, "an integration", &keys, findings)?;
+        let fields = Fields::read(node, "an integration", shape::INTEGRATION.keys, findings)?;
         let tiers = [("APP", TierKind::App), ("USER", TierKind::User)];
         let tier = fields.get("tier").map(|n| reader::word(n, "`tier`", &tiers, findings));
         let disabled = fields.get("disabled").and_then(|n| reader::flag(n, "`disabled`", findings));
         let mut limits: Vec<LimitRule> =
             fields.get("limit").map(|n| quota::of_integration(n, &name.text, findings)).unwrap_or_default();
         limits.extend(self.limits.iter().cloned());
-        let credential = fields.get("credential").map(|n| credential::read(n, known.base, findings));
         let service = match fields.get("service") {
             Some(node) => {
                 let text = reader::text(node, "`service`", findings)?;
@@ -274,9 +284,16 @@ impl Draft<'_> {
             }
             None => find_service(&name.text, name.span, known, findings),
         };
+        let around = Around {
+            base: known.base,
+            service: service.as_ref().map(|service| (service.plan.id.as_str(), service.attach.as_ref())),
+        };
+        let vars = fields.get("vars");
+        let hosts = service.as_ref().map(|service| service.hosts.bind(name.span, vars, findings));
+        let credential = fields.get("credential").map(|n| credential::read(n, around, findings));
         let credential = match (credential, &service) {
             (Some(credential), Some(service)) => {
-                if service.is_opaque() && matches!(credential, Some(Credential::Static(_))) {
+                if service.is_opaque() && matches!(credential, Some(Credential::Attached(_))) {
                     findings
                         .report(name.span, "nothing can be attached in a tunnel that is not intercepted")
                         .hint("write `credential: none`");
@@ -286,16 +303,22 @@ impl Draft<'_> {
             (Some(credential), None) => credential,
             (None, Some(service)) if service.is_opaque() => Some(Credential::None),
             (None, _) => {
+                let hint = match service.as_ref().and_then(|service| service.attach.as_ref()) {
+                    Some(_) => {
+                        "write `credential: REF`, such as `credential: \"env:NAME\"`, or `credential: none`"
+                    }
+                    None => "write `credential: none` where the service needs none",
+                };
                 findings
                     .report(name.span, format!("the integration `{}` has no `credential`", short(&name.text)))
-                    .hint("write `credential: none` where the service needs none");
+                    .hint(hint);
                 None
             }
         };
-        let (id, service) = (id?, service?);
+        let (id, service, hosts) = (id?, service?, hosts??);
         let credential = match credential? {
             Credential::None => None,
-            Credential::Static(spec) => Some(spec),
+            Credential::Attached(spec) => Some(spec),
         };
         let plan = Plan {
             integration_id: id.clone(),
@@ -306,6 +329,7 @@ impl Draft<'_> {
         Some(Integration {
             id,
             service,
+            hosts,
             plan: Arc::new(plan),
             tier: tier.unwrap_or(Some(TierKind::App))?,
             disabled: disabled.unwrap_or(false),
@@ -367,7 +391,7 @@ fn find_service(name: &str, span: Span, known: &Known<'_>, findings: &mut Findin
     }
     if known.complete && !known.broken.contains(name) {
         findings.report(span, format!("there is no service `{}`", short(name)));
-        match closest(name, known.services.keys().map(String::as_str)) {
+        match closest(name, known.services.keys().map(String::as_str).chain(catalog::names())) {
             Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
             None => findings.hint("describe it under `services`, or name one with `service:`"),
         };
@@ -389,7 +413,7 @@ type Hosts = (HashMap<Host, Vec<Reach>>, HashMap<Arc<str>, Vec<Reach>>);
 fn index(integrations: &[Integration]) -> Hosts {
     let (mut exact, mut below): Hosts = (HashMap::new(), HashMap::new());
     for (number, integration) in integrations.iter().enumerate() {
-        for pattern in &integration.service.hosts {
+        for pattern in integration.hosts.iter() {
             let reach = Reach { integration: number, port: pattern.port };
             match &pattern.name {
                 HostName::Exact(host) => exact.entry(host.clone()).or_default().push(reach),

@@ -6,6 +6,7 @@ use super::{
     judge::{Ask, Question, Way},
     policy::Policy,
     promise::Request,
+    tenant::Tenant,
 };
 use crate::{
     context::{AgentId, IntegrationId, Selection, TenantId, UserId},
@@ -348,7 +349,7 @@ fn the_shortest_policy_of_the_readme_loads_by_the_catalogue() {
     let plan = &judgement.integration().unwrap().plan;
     assert_eq!(plan.limits.len(), 1);
     assert_eq!((&*plan.limits[0].name, plan.limits[0].scope), ("tenant-openai", LimitScope::Integration));
-    let placements = &plan.credential.as_ref().unwrap().placements;
+    let placements = plan.credential.as_ref().unwrap().placements();
     assert_eq!(placements, &[Placement::Bearer(SecretRef::Env("OPENAI_API_KEY".into()))]);
 }
 
@@ -411,7 +412,7 @@ tenants:
         secret,
     };
     assert_eq!(
-        plan.credential.as_ref().unwrap().placements,
+        plan.credential.as_ref().unwrap().placements(),
         [
             Placement::Basic { user: Half::Constant(String::new()), password: Half::Secret(env("P")) },
             header("x-key", "", env("K")),
@@ -483,7 +484,7 @@ fn a_relative_file_reference_starts_at_the_policys_directory() {
     let caller = Caller::parse("t/b");
     let request = request("POST https://api.openai.com/v1/responses");
     let judgement = policy.judge_strictly(&caller.question(&request));
-    let placements = &judgement.integration().unwrap().plan.credential.as_ref().unwrap().placements;
+    let placements = judgement.integration().unwrap().plan.credential.as_ref().unwrap().placements();
     assert_eq!(placements, &[Placement::Bearer(SecretRef::File(dir.path().join("k")))]);
 }
 
@@ -638,6 +639,7 @@ tenants:
       github: {credential: {static: {basic: {user: "env:TWO", password: "env:THREE"}}}}
       slack: {credential: {static: {header: {X-Token: "env:FOUR"}, query: {token: "env:FIVE"}}}}
       stripe: {credential: {static: {bearer: "file:six"}}}
+      app: {service: github, credential: {github_app: {app_id: 1, installation_id: 2, private_key: "env:EIGHT"}}}
     agents: {a: {openai: caller}}
   off:
     disabled: true
@@ -646,5 +648,143 @@ tenants:
 "#;
     let policy = policy(text);
     let names: Vec<&str> = policy.secret_variables().into_iter().collect();
-    assert_eq!(names, ["FIVE", "FOUR", "ONE", "SEVEN", "THREE", "TWO"]);
+    assert_eq!(names, ["EIGHT", "FIVE", "FOUR", "ONE", "SEVEN", "THREE", "TWO"]);
+}
+
+#[test]
+fn every_kind_of_credential_has_a_shape() {
+    let kinds = [
+        ("oauth", "{provider: google, scopes: [gmail.readonly]}", ""),
+        (
+            "github_app",
+            "{app_id: 1, installation_id: 2, private_key: \"secret:app\", repositories: [a], permissions: {contents: read}}",
+            "secret:app",
+        ),
+        (
+            "token_exchange",
+            "{idp: acme, audience: billing, scopes: [x], resource: \"https://b.example\"}",
+            "",
+        ),
+        (
+            "jwt_bearer",
+            "{token_url: \"https://a.example/token\", issuer: me, private_key: \"vault:kv/a#pem\"}",
+            "vault:kv/a#pem",
+        ),
+        (
+            "client_credentials",
+            "{token_url: \"https://a.example/token\", client_id: \"env:ID\", client_secret: \"exec:s\", client_auth: post}",
+            "env:ID exec:s",
+        ),
+        (
+            "aws_sigv4",
+            "{access_key_id: AKIA, secret_access_key: \"aws-sm:keys#secret\", region: eu-west-1}",
+            "aws-sm:keys#secret",
+        ),
+        ("aws_sigv4", "{role_arn: \"arn:aws:iam::1:role/x\", service: s3}", ""),
+        ("service_account", "{key: \"file:/k.json\", subject: ann@acme.example}", "file:/k.json"),
+        ("byok", "{}", ""),
+    ];
+    for (kind, value, secrets) in kinds {
+        let policy = policy(&format!(
+            "version: 1\ntenants: {{t: {{integrations: {{openai: {{credential: {{{kind}: {value}}}}}}}, agents: {{b: {{openai: caller}}}}}}}}\n"
+        ));
+        let caller = Caller::parse("t/b");
+        let request = request("POST https://api.openai.com/v1/responses");
+        let judgement = policy.judge_strictly(&caller.question(&request));
+        let spec = judgement.integration().unwrap().plan.credential.as_ref().unwrap();
+        assert_eq!((spec.kind(), spec.placements().len()), (kind, 0));
+        let references: Vec<String> =
+            policy.secret_references().map(|(_, _, secret)| secret.to_string()).collect();
+        assert_eq!(references.join(" "), secrets, "{kind}");
+    }
+}
+
+const OWN_HOSTS: &str = r#"
+version: 1
+services:
+  desk:
+    hosts: ["{subdomain}.desk.example", files.desk.example]
+    attach:
+      basic: {user: "{email}", password: "{token}"}
+      header: {X-Desk: "Token token={token}", X-Key: {prefix: "k ", secret: "{email}"}}
+    roles: {reader: [GET /**, {scopes: [read, write]}], writer: [{include: reader}, {scopes: [write, all]}]}
+  post: {hosts: [post.example], attach: {basic: {user: "{account}", password: "{key}"}}, roles: {reader: [GET /**]}}
+  code: {hosts: ["{host}"], attach: {bearer: "{secret}"}, roles: {reader: [GET /**]}}
+tenants:
+  one:
+    integrations:
+      desk: {vars: {subdomain: Acme}, credential: {secrets: {token: "env:TOKEN", email: "env:MAIL"}}}
+      code: {vars: {host: "git.one.example:8443"}, credential: "file:/run/code"}
+    agents: {bot: {desk: reader, code: reader}}
+  two:
+    integrations:
+      desk: {vars: {subdomain: globex}, credential: none}
+      desk-files: {service: desk, vars: {subdomain: files}, credential: none}
+      post: {credential: {secrets: {account: acme@post.example, key: "env:POST"}}}
+      code: {vars: {host: gitlab.com}, credential: {static: {header: {PRIVATE-TOKEN: "env:T"}}}}
+    agents: {bot: {desk: reader, code: reader}, filer: {desk-files: reader}}
+"#;
+
+#[test]
+fn a_credential_goes_to_the_tenants_own_host() {
+    check(
+        &policy(OWN_HOSTS),
+        &[
+            ("one/bot", "GET https://acme.desk.example/x", "desk https://acme.desk.example:443"),
+            ("one/bot", "GET https://globex.desk.example/x", "destination_not_allowed"),
+            ("two/bot", "GET https://globex.desk.example/x", "desk https://globex.desk.example:443"),
+            ("two/bot", "GET https://files.desk.example/x", "desk https://files.desk.example:443"),
+            ("two/bot", "GET https://x.desk.example/x", "destination_not_allowed"),
+            ("two/filer", "GET https://files.desk.example/x", "desk-files https://files.desk.example:443"),
+            ("one/bot", "GET https://git.one.example:8443/x", "code https://git.one.example:8443"),
+            ("one/bot", "GET https://gitlab.com/x", "destination_not_allowed"),
+            ("two/bot", "GET https://gitlab.com/x", "code https://gitlab.com:443"),
+        ],
+    );
+    let policy = policy(OWN_HOSTS);
+    let tenant = policy.tenant(&TenantId::parse("one").unwrap()).unwrap();
+    let first = |name: &str| Tenant::first_host(tenant.integration(name).unwrap()).unwrap().to_string();
+    assert_eq!(
+        (first("desk").as_str(), first("code").as_str()),
+        ("acme.desk.example:443", "git.one.example:8443")
+    );
+}
+
+#[test]
+fn a_service_says_where_secrets_go_and_an_integration_where_they_are_read() {
+    let policy = policy(OWN_HOSTS);
+    let placements = |tenant: &str, name: &str| {
+        let tenant = policy.tenant(&TenantId::parse(tenant).unwrap()).unwrap();
+        tenant.integration(name).unwrap().plan.credential.as_ref().unwrap().placements().to_vec()
+    };
+    let env = |name: &str| SecretRef::Env(name.into());
+    let header = |name: &'static str, prefix: &str, secret| Placement::Header {
+        name: http::HeaderName::from_static(name),
+        prefix: prefix.into(),
+        secret,
+    };
+    assert_eq!(
+        placements("one", "desk"),
+        [
+            Placement::Basic { user: Half::Secret(env("MAIL")), password: Half::Secret(env("TOKEN")) },
+            header("x-desk", "Token token=", env("TOKEN")),
+            header("x-key", "k ", env("MAIL")),
+        ]
+    );
+    assert_eq!(placements("one", "code"), [Placement::Bearer(SecretRef::File("/run/code".into()))]);
+    // A user beside a secret password is no secret.
+    let user = Half::Constant("acme@post.example".into());
+    assert_eq!(placements("two", "post"), [Placement::Basic { user, password: Half::Secret(env("POST")) }]);
+    // What an integration says itself wins.
+    assert_eq!(placements("two", "code"), [header("private-token", "", env("T"))]);
+}
+
+#[test]
+fn a_role_has_the_scopes_of_those_that_it_includes() {
+    let policy = policy(OWN_HOSTS);
+    let tenant = policy.tenant(&TenantId::parse("one").unwrap()).unwrap();
+    let role = tenant.integration("desk").unwrap().service.role("writer").unwrap();
+    let mut scopes: Vec<&str> = role.scopes.iter().map(AsRef::as_ref).collect();
+    scopes.sort_unstable();
+    assert_eq!(scopes, ["all", "read", "write"]);
 }

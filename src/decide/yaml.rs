@@ -43,6 +43,29 @@ pub(super) enum Value {
     Map(Vec<(Key, Node)>),
 }
 
+impl Node {
+    /// The value of a key, where this is a mapping that has it. For a look ahead: what is wrong is not reported.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        self.entries().iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+    }
+
+    /// The entries, where this is a mapping.
+    pub(super) fn entries(&self) -> &[(Key, Self)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The text, where it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Why a file is no YAML.
 #[derive(Debug)]
 pub(super) struct Malformed {
@@ -68,117 +91,127 @@ pub(super) fn parse(text: &str, file: u32) -> Result<Node, Malformed> {
             max_anchors: 0,
         },
     };
-    let tree: Spanned<Raw> = serde_yaml::from_str_with_options(text, options)
+    let tree = serde_yaml::from_str_with_options(text, options)
         .map_err(|error| malformed(error.without_snippet(), text, file))?;
-    Ok(place(tree, text, file))
+    let mut tree = node(tree);
+    place(&mut tree, text, file);
+    Ok(tree)
 }
 
-/// A tree as the deserializer gives it.
-enum Raw {
-    Null,
-    Bool(bool),
-    Number(String),
-    Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
-}
+/// A value as the deserializer gives it, its children in their places already: two whole trees of a large policy
+/// would not be held side by side.
+struct Raw(Value);
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+        deserializer.deserialize_any(RawVisitor).map(Self)
     }
 }
 
 struct RawVisitor;
 
 impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value, a list or a mapping")
     }
 
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
-        Raw::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Raw::deserialize(deserializer).map(|raw| raw.0)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Number(value.to_string()))
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Number(value.to_string()))
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
-        Ok(Raw::Number(value.to_string()))
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
     }
 
-    fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
-        Ok(Raw::Number(value.to_string()))
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Number(value.to_string()))
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Text(value.to_string()))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-        Ok(Raw::Text(value))
+    fn visit_string<E>(self, mut value: String) -> Result<Value, E> {
+        value.shrink_to_fit();
+        Ok(Value::Text(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
+        while let Some(item) = items.next_element::<Spanned<Raw>>()? {
+            list.push(node(item));
         }
-        Ok(Raw::List(list))
+        list.shrink_to_fit();
+        Ok(Value::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
-        while let Some(key) = entries.next_key()? {
-            map.push((key, entries.next_value()?));
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            let (span, mut text) = (span_of(key.referenced, 0), key.value);
+            text.shrink_to_fit();
+            let key = Key { text, span };
+            map.push((key, node(entries.next_value()?)));
         }
-        Ok(Raw::Map(map))
+        map.shrink_to_fit();
+        Ok(Value::Map(map))
     }
 }
 
-fn place(node: Spanned<Raw>, text: &str, file: u32) -> Node {
-    let span = span_of(node.referenced, file);
-    let value = match node.value {
-        Raw::Null => Value::Null,
-        Raw::Bool(value) => Value::Bool(value),
-        // A number is taken as it is written: a tenant `007` is not `7`.
-        Raw::Number(number) => Value::Text(span.text(text).map_or(number, ToOwned::to_owned)),
-        Raw::Text(value) => Value::Text(value),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| place(item, text, file)).collect()),
-        Raw::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| {
-                    let key = Key { span: span_of(key.referenced, file), text: key.value };
-                    (key, place(value, text, file))
-                })
-                .collect(),
-        ),
-    };
-    Node { value, span }
+fn node(raw: Spanned<Raw>) -> Node {
+    Node { span: span_of(raw.referenced, 0), value: raw.value.0 }
+}
+
+/// Says in which file everything stands, and takes numbers as they are written: a tenant `007` is not `7`.
+fn place(node: &mut Node, text: &str, file: u32) {
+    node.span.file = file;
+    match &mut node.value {
+        Value::Text(value) => {
+            // Only of a number can the value differ from what stands there without quotes and as a number.
+            let written = node.span.text(text).filter(|written| !written.starts_with(['"', '\'', '|', '>']));
+            if let Some(written) = written.filter(|written| *written != value && is_number(value)) {
+                written.clone_into(value);
+            }
+        }
+        Value::List(items) => items.iter_mut().for_each(|item| place(item, text, file)),
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                key.span.file = file;
+                place(value, text, file);
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok()
 }
 
 fn span_of(location: Location, file: u32) -> Span {

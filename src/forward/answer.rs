@@ -18,7 +18,7 @@ use super::{
     body::OutgoingBody,
     pool::{Key, Link, Pool},
 };
-use crate::message::BoxError;
+use crate::{message::BoxError, standing::Withdrawn};
 
 /// What belongs to one connection, in an answer (RFC 9110 §7.6.1). `Trailer` stays: it announces what follows.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -178,7 +178,7 @@ pub(super) struct Watched {
     trailers: Trailers,
     moved: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    lost: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    lost: Option<Pin<Box<dyn Future<Output = Withdrawn> + Send>>>,
 }
 
 impl Watched {
@@ -186,12 +186,12 @@ impl Watched {
         inner: Pooled,
         idle: Duration,
         trailers: Trailers,
-        lost: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+        lost: Option<Pin<Box<dyn Future<Output = Withdrawn> + Send>>>,
     ) -> Self {
         Self { inner, idle, trailers, moved: Instant::now(), timer: None, lost }
     }
 
-    fn cut(&mut self, why: &'static str) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn cut(&mut self, why: impl Into<BoxError>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.inner.back = None;
         Poll::Ready(Some(Err(why.into())))
     }
@@ -206,8 +206,10 @@ impl Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.lost.as_mut().is_some_and(|lost| lost.as_mut().poll(cx).is_ready()) {
-            return this.cut("the policy no longer grants it");
+        if let Some(lost) = &mut this.lost
+            && let Poll::Ready(withdrawn) = lost.as_mut().poll(cx)
+        {
+            return this.cut(withdrawn);
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             if this.timer.is_some() {

@@ -14,7 +14,7 @@ use crate::{
     audit::Entry,
     credential::Outgoing,
     decide::Grant,
-    mcp::Lists,
+    mcp::Reading,
     message::Message,
     plan::{Plan, PrivateReach},
     record::Recorded,
@@ -30,8 +30,8 @@ pub(super) struct Exchange {
     pub(super) entry: Entry,
     pub(super) grant: Grant,
     pub(super) needles: Option<Arc<Needles>>,
-    /// What lists in the answer may show.
-    pub(super) lists: Option<Lists>,
+    /// What the answer has to be read for.
+    pub(super) reading: Option<Reading>,
     pub(super) progress: Arc<Progress>,
     pub(super) manner: Manner,
 }
@@ -52,8 +52,8 @@ impl Exchange {
             // What cannot be decoded could not be scrubbed.
             narrow_accept_encoding(&mut headers);
         }
-        let lists = grant.lists();
-        if lists.is_some() {
+        let reading = grant.reading();
+        if reading.is_some() {
             // What is coded could not be looked into.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -65,7 +65,7 @@ impl Exchange {
         *request.headers_mut() = headers;
         let Outgoing { path_and_query, needles } = outgoing;
         *request.uri_mut() = Uri::from(path_and_query);
-        let this = Self { method, upgrade, entry, grant, needles, lists, progress, manner };
+        let this = Self { method, upgrade, entry, grant, needles, reading, progress, manner };
         if this.plan().is_none_or(|plan| plan.service.via) {
             request.headers_mut().insert(header::VIA, HeaderValue::from_static("1.1 egret"));
         }

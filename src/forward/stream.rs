@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{audit::Entry, decide::Grant};
+use crate::{audit::Entry, decide::Grant, standing::Withdrawn};
 
 /// Copy buffers of a tunnel, in bytes: smaller ones cost three times the CPU per byte.
 const BUFFER: usize = 64 * 1024;
@@ -81,7 +81,7 @@ async fn run<C, U>(
     let ended = loop {
         tokio::select! {
             ended = &mut copied => break ended.map(|_| ()),
-            () = &mut lost => break Err(io::Error::other("the policy no longer grants it")),
+            withdrawn = &mut lost => break Err(io::Error::other(withdrawn)),
             () = drain.cancelled() => break Err(io::Error::other("egret is stopping")),
             () = tokio::time::sleep(idle) => {
                 let now = sent.load(Ordering::Relaxed) + received.load(Ordering::Relaxed);
@@ -133,6 +133,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 }
 
 /// Ends when the grant is lost.
-pub(super) fn lost(mut grant: Grant) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+pub(super) fn lost(mut grant: Grant) -> Pin<Box<dyn Future<Output = Withdrawn> + Send>> {
     Box::pin(async move { grant.standing().lost().await })
 }

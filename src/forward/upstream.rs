@@ -174,9 +174,8 @@ impl Upstream {
                     Some(unwritten) if reused => request = unwritten,
                     _ => return Err(broken(&error.into_error(), exchange)),
                 },
-                Err(GivenUp::Lost) => {
-                    let detail =
-                        "the policy changed while the upstream worked, and no longer grants it".into();
+                Err(GivenUp::Lost(withdrawn)) => {
+                    let detail = format!("while the upstream worked, {withdrawn}");
                     return Err(Reason::ActionDenied { detail, needed_role: None, granted_role: None });
                 }
                 Err(GivenUp::Late) => {
@@ -303,7 +302,7 @@ impl Upstream {
         let correlation = exchange.entry.correlation_id().map(ToString::to_string).unwrap_or_default();
         answer::sign(&mut head.headers, &correlation, exchange.plan().is_none_or(|plan| plan.service.via));
         let trailers = Trailers { credentialed, keep: exchange.kept_headers().into() };
-        let Exchange { entry, grant, needles, lists, manner, .. } = exchange;
+        let Exchange { entry, grant, needles, reading, manner, .. } = exchange;
         // A small body ends soon; a large one, or one of unknown length, may be open for hours.
         let lost = body.size_hint().exact().is_none_or(|l| l > SMALL).then(|| stream::lost(grant));
         let body = Watched::new(Pooled::new(body, back), self.settings.idle_timeout, trailers, lost);
@@ -319,13 +318,13 @@ impl Upstream {
                 }
             },
         };
-        let body: StreamBody = match lists {
+        let body: StreamBody = match reading {
             None => body,
             Some(_) if head.headers.contains_key(header::CONTENT_ENCODING) && !body.is_end_stream() => {
                 let what = "its encoding cannot be read";
                 return Err(entry.refuse(Reason::UpstreamUnscrubbable { what }, manner));
             }
-            Some(lists) => Box::pin(Filtered::new(lists, &mut head.headers, body)),
+            Some(reading) => Box::pin(Filtered::new(reading, &mut head.headers, body)),
         };
         Ok(Response::from_parts(head, AuditedBody::stream(body, entry)))
     }

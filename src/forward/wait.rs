@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::body::Progress;
-use crate::decide::Grant;
+use crate::{decide::Grant, standing::Withdrawn};
 
 /// How long most answers take at most. A request that takes longer is watched: its grant may be lost.
 const QUICK: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ pub(super) enum GivenUp {
     /// It did not come in time.
     Late,
     /// The policy no longer grants the request.
-    Lost,
+    Lost(Withdrawn),
 }
 
 /// Waits for the answer. The time counts from the last byte of the upload, not from its first. A request that
@@ -35,7 +35,7 @@ pub(super) async fn within<F: Future>(
     loop {
         tokio::select! {
             answered = &mut answer => return Ok(answered),
-            () = &mut lost => return Err(GivenUp::Lost),
+            withdrawn = &mut lost => return Err(GivenUp::Lost(withdrawn)),
             () = tokio::time::sleep(wait) => {
                 let now = progress.bytes.load(Ordering::Relaxed);
                 if now == seen {

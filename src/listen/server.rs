@@ -65,6 +65,13 @@ pub struct Lifecycle {
     pub tasks: TaskTracker,
 }
 
+impl Lifecycle {
+    /// The life of one tunnel: it drains with everything, and alone.
+    fn of_one(&self) -> Self {
+        Self { drain: self.drain.child_token(), ..self.clone() }
+    }
+}
+
 /// One listener's nature.
 #[derive(Debug)]
 pub struct ListenerSettings {
@@ -260,7 +267,7 @@ impl<R: Rooms> One<R> {
                     place: self.place,
                     audit: self.audit,
                     metrics: self.metrics,
-                    life: self.life.clone(),
+                    life: self.life.of_one(),
                 };
                 // The tunnel outlives this exchange: its bytes begin when the 200 is out.
                 self.life.tasks.spawn(tunnel.serve(self.rooms, upgrade, opened));

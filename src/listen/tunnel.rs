@@ -17,6 +17,7 @@ use crate::{
     audit::{Audit, Event, chain},
     context::{AgentId, Channel, CorrelationId, Identity},
     metrics::Metrics,
+    standing::{Standing, Withdrawn},
     target::{Authority, Host, Scheme},
 };
 
@@ -90,6 +91,8 @@ pub enum Opened {
         tls: Arc<ServerConfig>,
         /// Who opened it.
         opened: Tunnelled,
+        /// Whether it may still be open.
+        standing: Standing,
     },
     /// egret copies bytes; the copying runs until both ends are done.
     Opaque(Copying),
@@ -116,6 +119,21 @@ impl Place {
     }
 }
 
+/// Serves a tunnel; where it is no longer granted, says so once. What runs inside ends by itself: each request
+/// asks for its own grant.
+async fn while_granted(
+    serving: impl Future<Output = ()>,
+    mut standing: Standing,
+    lost: impl FnOnce(Withdrawn),
+) {
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        () = &mut serving => return,
+        withdrawn = standing.lost() => lost(withdrawn),
+    }
+    serving.await;
+}
+
 /// A tunnel about to be served.
 pub(super) struct Tunnel {
     pub(super) place: Arc<Place>,
@@ -138,8 +156,22 @@ impl Tunnel {
             let Ok(Ok(upgraded)) = time::timeout(HANDSHAKE, upgrade).await else { return };
             match opened {
                 Opened::Opaque(copy) => copy(upgraded).await,
-                Opened::Intercept { authority, tls, opened } => {
-                    self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened).await;
+                Opened::Intercept { authority, tls, opened, standing } => {
+                    let identity = opened.identity.clone();
+                    let (to, drain) = (authority.to_string(), self.life.drain.clone());
+                    let audit = self.audit.clone();
+                    let serving = self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened);
+                    while_granted(serving, standing, |withdrawn| {
+                        audit.event(&Event::TunnelClosed {
+                            tenant_id: identity.tenant_id.as_str(),
+                            agent_id: identity.agent_id.as_str(),
+                            authority: &to,
+                            code: withdrawn.code,
+                            reason: &withdrawn.to_string(),
+                        });
+                        drain.cancel();
+                    })
+                    .await;
                 }
             }
         })

@@ -20,7 +20,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::Named;
+use super::{Named, Opening};
 use crate::message::BoxError;
 
 /// The largest answer, or event of a stream, in which a list is looked for, in bytes.
@@ -29,6 +29,15 @@ const LARGEST: usize = 16 << 20;
 /// What a client may be shown.
 #[derive(Clone)]
 pub struct Lists(Arc<Shown>);
+
+/// What an answer is read for.
+#[derive(Debug)]
+pub struct Reading {
+    /// Lists are narrowed to this.
+    pub lists: Lists,
+    /// It is the stream of a session, in which refusals are told, too.
+    pub session: Option<Opening>,
+}
 
 type Shown = dyn Fn(Named, &str) -> bool + Send + Sync;
 
@@ -150,6 +159,7 @@ pin_project! {
         #[pin]
         inner: B,
         lists: Lists,
+        session: Option<Opening>,
         form: Form,
         // What of a text or an event has arrived.
         held: BytesMut,
@@ -161,7 +171,8 @@ pin_project! {
 
 impl<B: Body<Data = Bytes>> Filtered<B> {
     /// Wraps an uncoded answer, and makes the headers that speak of its bytes fit.
-    pub fn new(lists: Lists, headers: &mut HeaderMap, body: B) -> Self {
+    pub fn new(reading: Reading, headers: &mut HeaderMap, body: B) -> Self {
+        let Reading { lists, session } = reading;
         let kind =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -176,7 +187,7 @@ impl<B: Body<Data = Bytes>> Filtered<B> {
             headers.remove(header::ETAG);
         }
         let (held, ready) = (BytesMut::new(), VecDeque::new());
-        Self { inner: body, lists, form, held, ready, trailers: None, ended: false }
+        Self { inner: body, lists, session, form, held, ready, trailers: None, ended: false }
     }
 }
 
@@ -200,6 +211,13 @@ where
             if *this.ended {
                 return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
+            // What is ready are whole events, so another fits between.
+            if let Some(session) = this.session.as_mut()
+                && let Poll::Ready(Some(message)) = session.receiver.poll_recv(cx)
+            {
+                this.ready.push_back(format!("event: message\ndata: {message}\n\n").into());
+                continue;
+            }
             match ready!(this.inner.as_mut().poll_frame(cx)) {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -207,7 +225,7 @@ where
                     Ok(data) => {
                         this.held.extend_from_slice(&data);
                         if matches!(this.form, Form::Events) {
-                            take_events(this.lists, this.held, this.ready);
+                            take_events(this.lists, this.session.as_mut(), this.held, this.ready);
                         }
                         if this.held.len() > LARGEST {
                             return Poll::Ready(Some(
@@ -248,11 +266,22 @@ where
 }
 
 /// Moves the whole events, and the comments before the next one, from `held` to `ready`.
-fn take_events(lists: &Lists, held: &mut BytesMut, ready: &mut VecDeque<Bytes>) {
+fn take_events(
+    lists: &Lists,
+    mut session: Option<&mut Opening>,
+    held: &mut BytesMut,
+    ready: &mut VecDeque<Bytes>,
+) {
     while let Some(end) = end_of_event(held) {
-        let event = held.split_to(end).freeze();
-        let narrowed = narrowed_event(lists, &event);
-        ready.push_back(narrowed.map_or(event, Bytes::from));
+        let bytes = held.split_to(end).freeze();
+        let event = Event::read(&bytes);
+        if let Some(session) = &mut session
+            && event.others.iter().any(|line| [&b"event: endpoint"[..], b"event:endpoint"].contains(line))
+        {
+            session.told(&String::from_utf8_lossy(&event.data));
+        }
+        let narrowed = lists.narrowed(&event.data).map(|data| event.with(&data));
+        ready.push_back(narrowed.map_or(bytes.clone(), Bytes::from));
     }
 }
 
@@ -281,26 +310,38 @@ fn next_line(text: &[u8]) -> Option<(&[u8], usize)> {
     }
 }
 
-/// An event whose data is a message with lists, narrowed; its other lines stay.
-fn narrowed_event(lists: &Lists, event: &[u8]) -> Option<Vec<u8>> {
-    let mut data: Vec<&[u8]> = Vec::new();
-    let mut others: Vec<&[u8]> = Vec::new();
-    let mut rest = event.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(event);
-    while let Some((line, after)) = next_line(rest).or_else(|| last_line(rest)) {
-        rest = rest.get(after..).unwrap_or_default();
-        match line.strip_prefix(b"data:") {
-            Some(text) => data.push(text.strip_prefix(b" ").unwrap_or(text)),
-            None if line.is_empty() => {}
-            None => others.push(line),
+/// An event taken apart.
+struct Event<'e> {
+    data: Vec<u8>,
+    /// Its lines that are not data.
+    others: Vec<&'e [u8]>,
+}
+
+impl<'e> Event<'e> {
+    fn read(event: &'e [u8]) -> Self {
+        let mut data: Vec<&[u8]> = Vec::new();
+        let mut others: Vec<&[u8]> = Vec::new();
+        let mut rest = event.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(event);
+        while let Some((line, after)) = next_line(rest).or_else(|| last_line(rest)) {
+            rest = rest.get(after..).unwrap_or_default();
+            match line.strip_prefix(b"data:") {
+                Some(text) => data.push(text.strip_prefix(b" ").unwrap_or(text)),
+                None if line.is_empty() => {}
+                None => others.push(line),
+            }
         }
+        Self { data: data.join(&b'\n'), others }
     }
-    let narrowed = lists.narrowed(&data.join(&b'\n'))?;
-    others.push(&[]);
-    let mut written = others.join(&b'\n');
-    written.extend_from_slice(b"data: ");
-    written.extend_from_slice(&narrowed);
-    written.extend_from_slice(b"\n\n");
-    Some(written)
+
+    /// The event with other data.
+    fn with(mut self, data: &[u8]) -> Vec<u8> {
+        self.others.push(&[]);
+        let mut written = self.others.join(&b'\n');
+        written.extend_from_slice(b"data: ");
+        written.extend_from_slice(data);
+        written.extend_from_slice(b"\n\n");
+        written
+    }
 }
 
 /// A line whose `\r` is the last byte of a whole event.
@@ -342,7 +383,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
         let body = Chunks(chunks.iter().map(|chunk| Bytes::from((*chunk).to_owned())).collect());
-        let body = Filtered::new(lists(), &mut headers, body);
+        let reading = Reading { lists: lists(), session: None };
+        let body = Filtered::new(reading, &mut headers, body);
         String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
@@ -387,7 +429,7 @@ mod tests {
     #[test]
     fn a_comment_is_not_held_back() {
         let (mut held, mut ready) = (BytesMut::from(&b": ping\n"[..]), VecDeque::new());
-        take_events(&lists(), &mut held, &mut ready);
+        take_events(&lists(), None, &mut held, &mut ready);
         assert_eq!(ready, [Bytes::from_static(b": ping\n")]);
     }
 }

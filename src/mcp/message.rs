@@ -47,8 +47,8 @@ pub struct Item {
 pub enum Ask {
     /// Something that a role names.
     Named(Named, String),
-    /// A list, of which the client gets what its role may use.
-    List(List),
+    /// A list of these, of which the client gets what its role may use.
+    List(Named),
     /// What every client needs: `initialize`, `ping`, `server/discover`, `logging/setLevel`,
     /// `subscriptions/listen`, notifications, and answers to the server's own requests.
     Plumbing,
@@ -77,19 +77,6 @@ impl Named {
             Self::Method => "method",
         }
     }
-}
-
-/// A list that a server gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
-    /// `tools/list`.
-    Tools,
-    /// `resources/list`.
-    Resources,
-    /// `resources/templates/list`.
-    ResourceTemplates,
-    /// `prompts/list`.
-    Prompts,
 }
 
 impl Body {
@@ -250,10 +237,9 @@ fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Un
             Ask::Named(Named::Resource, text(params, "uri")?)
         }
         "completion/complete" => completion(params)?,
-        "tools/list" => Ask::List(List::Tools),
-        "prompts/list" => Ask::List(List::Prompts),
-        "resources/list" => Ask::List(List::Resources),
-        "resources/templates/list" => Ask::List(List::ResourceTemplates),
+        "tools/list" => Ask::List(Named::Tool),
+        "prompts/list" => Ask::List(Named::Prompt),
+        "resources/list" | "resources/templates/list" => Ask::List(Named::Resource),
         "initialize" | "ping" | "server/discover" | "logging/setLevel" | "subscriptions/listen" => {
             Ask::Plumbing
         }
@@ -324,7 +310,7 @@ mod tests {
             (r#""method":"tasks/list""#, named(Method, "tasks/list")),
             (r#""method":"Tools/Call","params":{"name":"echo"}"#, named(Method, "Tools/Call")),
             (r#""method":"notifications/initialized""#, named(Method, "notifications/initialized")),
-            (r#""method":"tools/list""#, Ask::List(List::Tools)),
+            (r#""method":"tools/list""#, Ask::List(Tool)),
             (r#""method":"initialize","params":{}"#, Ask::Plumbing),
             (r#""result":{}"#, Ask::Plumbing),
         ] {

@@ -1,6 +1,9 @@
 //! A refusal in the words that an MCP client delivers to its model.
 
+use http::StatusCode;
 use serde_json::{Value, json};
+
+use super::Mailbox;
 
 /// The code of a refused request that is not a tool call. Outside the range that the protocol reserves.
 const REFUSED: i32 = 40_301;
@@ -13,26 +16,61 @@ pub struct Waiting {
     /// The ids, and whether it is a tool that is called.
     ids: Vec<(Value, bool)>,
     batch: bool,
+    heard: Heard,
+}
+
+/// Where an answer is read.
+#[derive(Debug, Clone)]
+enum Heard {
+    /// In the answer to the `POST`.
+    Here,
+    /// In the stream of a session; none where it is not open.
+    InSession(Option<Mailbox>),
 }
 
 impl Waiting {
     pub(super) fn new(ids: Vec<(Value, bool)>, batch: bool) -> Self {
-        Self { ids, batch }
+        Self { ids, batch, heard: Heard::Here }
     }
 
     /// A body that could not be read: nobody is known to wait.
     pub fn nobody() -> Self {
-        Self { ids: Vec::new(), batch: false }
+        Self::new(Vec::new(), false)
     }
 
-    /// Whether the answer says "no" as a result. A client hands the result of a tool to its model; of an HTTP
-    /// error most say nothing.
-    pub fn hears_a_result(&self) -> bool {
-        self.ids.iter().any(|(_, calls)| *calls)
+    /// They read the answer in the stream of a session.
+    #[must_use]
+    pub fn in_session(self, mailbox: Option<Mailbox>) -> Self {
+        Self { heard: Heard::InSession(mailbox), ..self }
     }
 
-    /// The body of the refusal. `detail` is for the model, `problem` for programs.
-    pub fn answer(&self, code: &str, detail: &str, problem: &Value, mismatch: bool) -> String {
+    /// The status that they read the answer under, where it is not the refusal's own. A client hands an answer
+    /// with an id to whoever waits for it; an HTTP error ends the whole session of some (the Python SDK up to
+    /// 1.30 at least), and others drop its text.
+    pub fn status(&self) -> Option<StatusCode> {
+        match &self.heard {
+            _ if self.ids.is_empty() => None,
+            Heard::Here => Some(StatusCode::OK),
+            Heard::InSession(mailbox) => {
+                mailbox.as_ref().filter(|mailbox| mailbox.is_open()).map(|_| StatusCode::ACCEPTED)
+            }
+        }
+    }
+
+    /// The body of the refusal's answer; where the session's stream tells it, the body is empty.
+    pub fn tell(&self, code: &str, detail: &str, problem: &Value, mismatch: bool) -> String {
+        let answer = self.answer(code, detail, problem, mismatch);
+        match &self.heard {
+            Heard::InSession(Some(mailbox)) if self.status() == Some(StatusCode::ACCEPTED) => {
+                mailbox.put(answer);
+                String::new()
+            }
+            _ => answer,
+        }
+    }
+
+    /// `detail` is for the model, `problem` for programs.
+    fn answer(&self, code: &str, detail: &str, problem: &Value, mismatch: bool) -> String {
         let code_number = if mismatch { MISMATCH } else { REFUSED };
         let error = |id: &Value| {
             json!({

@@ -64,8 +64,8 @@ pub(super) fn response(reason: &Reason, manner: &Manner, refused: &Refused) -> R
         Dialect::Mcp(waiting) => {
             put(&mut headers, "content-type", "application/json");
             let problem = problem(reason, status, refused);
-            let body = waiting.answer(facts.code, &reason.detail(), &problem, facts.token == MCP_MISMATCH);
-            (manner.status(reason), body)
+            let status = manner.status(reason);
+            (status, waiting.tell(facts.code, &reason.detail(), &problem, facts.token == MCP_MISMATCH))
         }
         Dialect::Json | Dialect::Grpc => {
             put(&mut headers, "content-type", "application/problem+json");

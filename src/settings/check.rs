@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     BadSettings, ClaimMap, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings, Shown,
-    UpstreamSettings,
+    SignedPolicy, UpstreamSettings, Verify,
     file::{Issuer, Names, Scalar},
     issuers::{AgentClaim, problems},
     layers::{Layers, Origin, place, resolved},
@@ -61,6 +61,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
     let ca_dir = layers.value("ca.dir", |f| &f.ca.dir, "certs", |text, origin| Ok(resolved(text, origin)));
     let policy =
         layers.value("policy.dir", |f| &f.policy.dir, "policies", |text, origin| Ok(resolved(text, origin)));
+    let signed = signed(layers);
     let durability = layers.value(
         "audit.durability",
         |f| &f.audit.durability,
@@ -111,6 +112,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         development: development?,
         ca_dir: ca_dir?,
         policy: policy?,
+        signed: signed?,
         sinks,
         durability: durability?,
         upstream: upstream?,
@@ -126,6 +128,9 @@ fn check(layers: &mut Layers) -> Option<Settings> {
 impl Settings {
     fn contradictions(&self) -> Vec<String> {
         let mut found = problems(&self.issuers);
+        if self.signed.verify == Verify::Required && self.signed.keys.is_empty() {
+            found.push("policy.verify: `required` needs `policy.keys`".into());
+        }
         if self.proxy.is_none() && self.gateway.is_none() && self.ambient.is_empty() {
             found.push("listen: every listener is off".into());
         }
@@ -134,6 +139,29 @@ impl Settings {
         }
         found
     }
+}
+
+fn signed(layers: &mut Layers) -> Option<SignedPolicy> {
+    let verify = layers.value(
+        "policy.verify",
+        |f| &f.policy.verify,
+        "off",
+        |text, _| match text {
+            "off" => Ok(Verify::Off),
+            "required" => Ok(Verify::Required),
+            _ => Err("`required` or `off`".into()),
+        },
+    );
+    let keys = layers.listed("policy.keys", |f| &f.policy.keys).unwrap_or_default();
+    layers.show_list("policy.keys", &keys);
+    let state = layers.value(
+        "policy.state",
+        |f| &f.policy.state,
+        "",
+        |text, origin| Ok((!is_off(text)).then(|| resolved(text, origin))),
+    );
+    let keys = keys.iter().map(|(text, origin)| resolved(text, origin)).collect();
+    Some(SignedPolicy { verify: verify?, keys, state: state? })
 }
 
 fn upstream(layers: &mut Layers) -> Option<UpstreamSettings> {

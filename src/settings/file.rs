@@ -135,6 +135,9 @@ pub(super) struct Ca {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Policy {
     pub(super) dir: Scalar,
+    pub(super) verify: Scalar,
+    pub(super) keys: List,
+    pub(super) state: Scalar,
 }
 
 #[derive(Debug, Default, Deserialize)]

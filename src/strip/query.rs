@@ -83,7 +83,7 @@ fn judge(part: &str, plan: Option<&Plan>) -> Option<String> {
     let key = normal(&key_of(part));
     let same = |name: &String| normal(name) == key;
     let slot = plan.and_then(|plan| plan.credential.as_ref()).is_some_and(|credential| {
-        credential.placements.iter().any(|p| matches!(p, Placement::Query { name, .. } if same(name)))
+        credential.placements().iter().any(|p| matches!(p, Placement::Query { name, .. } if same(name)))
     });
     let overrides = OVERRIDE.contains(&&key[..]);
     if slot || overrides || plan.is_some_and(|plan| plan.service.strip.query.iter().any(same)) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    plan::{Intercept, Keep, PrivateReach, SecretRef, Service, StripPlan},
+    plan::{Intercept, Keep, Obtained, PrivateReach, SecretRef, Service, StripPlan},
     target::{Query, Scheme},
 };
 
@@ -23,7 +23,7 @@ fn plan(placements: Vec<Placement>, strip: StripPlan, keep: Keep) -> Plan {
             via: true,
             response_timeout: None,
         }),
-        credential: Some(CredentialSpec { placements }),
+        credential: Some(CredentialSpec::Static(placements.into())),
         limits: Arc::new([]),
     }
 }
@@ -297,4 +297,14 @@ proptest! {
         let expected = if left.is_empty() && !parts.is_empty() { None } else { Some(left) };
         prop_assert_eq!(check_query(&sent, None).0, expected);
     }
+}
+
+#[test]
+fn what_is_obtained_takes_the_place_of_the_clients_authorization() {
+    let mut plan = plan(Vec::new(), StripPlan::default(), Keep::default());
+    plan.credential = Some(CredentialSpec::Obtained(Box::new(Obtained::Byok { name: None })));
+    let slots: Vec<&HeaderName> = plan.credential.iter().flat_map(header_slots).collect();
+    assert_eq!(slots, [header::AUTHORIZATION]);
+    let (left, stripped) = check(&[("authorization", "Basic eDp5"), ("accept", "*/*")], Some(&plan));
+    assert_eq!((left, stripped), (vec!["accept".to_owned()], vec!["authorization".to_owned()]));
 }

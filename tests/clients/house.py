@@ -1,5 +1,6 @@
 """The house that the clients are tried in: certificates, repositories, settings, policy, and a running egret."""
 
+import base64
 import http.client
 import json
 import os
@@ -82,6 +83,9 @@ NAMES = "DNS:api.good.test,DNS:api.openai.com,DNS:github.com"
 class House:
     """Everything in one directory. `open` starts it, `close` ends it."""
 
+    # Where a request of our own goes, after which the log is read.
+    barrier = "http://api.good.test/v1/barrier"
+
     def __init__(self, directory: Path, egret: Path):
         self.dir = directory
         self.egret = egret
@@ -96,7 +100,7 @@ class House:
         self.dir.mkdir()
         for name in ("home", "policies", "secrets", "upstream", "repositories", "work"):
             (self.dir / name).mkdir()
-        self.make_certificates()
+        self.make_certificates(NAMES)
         self.make_repository()
         for name in ("openai", "github"):
             secret = self.dir / "secrets" / name
@@ -106,13 +110,18 @@ class House:
         self.upstream = Upstream(tls / "leaf.pem", tls / "leaf.key", self.dir / "repositories", self.secrets)
         self.proxy, self.gateway, admin = free_ports(3)
         (self.dir / "policies/policy.yaml").write_text(POLICY)
-        (self.dir / "egret.yaml").write_text(
-            SETTINGS.format(proxy=self.proxy, gateway=self.gateway, admin=admin, upstream=self.upstream.port)
+        self.start(
+            SETTINGS.format(proxy=self.proxy, gateway=self.gateway, admin=admin, upstream=self.upstream.port),
+            {"GOOD_API_KEY": self.secrets["good"]},
         )
+
+    def start(self, settings: str, environment: dict[str, str]) -> None:
+        """Starts egret, which logs to `decisions.jsonl`."""
+        (self.dir / "egret.yaml").write_text(settings)
         self.log = self.dir / "decisions.jsonl"
         self.messages = self.dir / "messages"
         with self.messages.open("wb") as messages:
-            environment = {**self.plain(), "GOOD_API_KEY": self.secrets["good"]}
+            environment = self.plain() | environment
             self.process = subprocess.Popen(
                 [self.egret, "serve"], cwd=self.dir, env=environment,
                 stdin=subprocess.DEVNULL, stdout=messages, stderr=messages,
@@ -165,7 +174,7 @@ class House:
         mark = f"barrier-{self.barriers}"
         connection = http.client.HTTPConnection("127.0.0.1", self.proxy, timeout=PATIENCE)
         identity = {"Proxy-Authorization": f"Bearer {self.token('acme/heron-bot')}", "X-Correlation-Id": mark}
-        connection.request("GET", "http://api.good.test/v1/barrier", headers=identity)
+        connection.request("GET", self.barrier, headers=identity)
         connection.getresponse().read()
         connection.close()
         deadline = time.monotonic() + PATIENCE
@@ -173,18 +182,19 @@ class House:
             text = self.log.read_text()[self.read_to :]
             whole = text[: text.rfind("\n") + 1]
             records = [json.loads(line) for line in whole.splitlines()]
-            if any(r.get("correlation_id") == mark and r["event"] == "outcome" for r in records):
+            ours = [r for r in records if r.get("correlation_id") == mark]
+            if any(r["event"] == "outcome" or r["decision"] == "deny" for r in ours):
                 self.read_to += len(whole)
                 return [r for r in records if r.get("decision_id") and r.get("correlation_id") != mark], whole
             if time.monotonic() > deadline:
                 raise RuntimeError("the decision log does not come")
             time.sleep(0.01)
 
-    def make_certificates(self) -> None:
+    def make_certificates(self, names: str) -> None:
         tls = self.dir / "upstream"
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         (tls / "leaf.cnf").write_text(
-            f"subjectAltName={NAMES}\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+            f"subjectAltName={names}\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
             "extendedKeyUsage=serverAuth\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid:always\n"
         )
         for arguments in (
@@ -235,6 +245,14 @@ class Installed:
 
 def node_arch() -> str:
     return {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def tokens_of(environment: dict[str, str], *keys: str) -> list[str]:
+    """The agent's tokens in an environment, and their parts, as they could show up elsewhere."""
+    login = environment.get("HTTPS_PROXY", "").removeprefix("http://").rpartition("@")[0]
+    tokens = [login.partition(":")[2], *(environment.get(key, "") for key in keys)]
+    found = [part for token in tokens if token.startswith("eyJ") for part in token.split(".")]
+    return found + ([base64.b64encode(login.encode()).decode()] if login else [])
 
 
 def free_ports(count: int) -> list[int]:

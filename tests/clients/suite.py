@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from house import CLIENT_TIME, House, Installed
+from house import CLIENT_TIME, House, Installed, tokens_of
 from report import Report, Row
 from upstream import Received
 
@@ -190,7 +190,7 @@ class Suite:
         records, log = self.house.records()
         seen = Seen(ran.returncode, ran.stdout.decode(errors="replace"), self.house.upstream.take(), records)
         sent = "\n".join(request.raw() for request in seen.received)
-        tokens = tokens_of(environment)
+        tokens = tokens_of(environment, "OPENAI_API_KEY")
         kept = {"the client's own credential": [self.house.canary, PLACEHOLDER], "the token": tokens, "the agent": AGENTS}
         for what, values in kept.items():
             row.check(column, f"{what} does not go out", not any(v in sent for v in values), sent)
@@ -204,14 +204,6 @@ class Suite:
 
 def says(seen: Seen, *parts: str) -> bool:
     return all(part in seen.said for part in parts)
-
-
-def tokens_of(environment: dict[str, str]) -> list[str]:
-    """The agent's tokens in an environment, and their parts, as they could show up elsewhere."""
-    login = environment.get("HTTPS_PROXY", "").removeprefix("http://").rpartition("@")[0]
-    tokens = [login.partition(":")[2], environment.get("OPENAI_API_KEY", "")]
-    found = [part for token in tokens if token.startswith("eyJ") for part in token.split(".")]
-    return found + ([base64.b64encode(login.encode()).decode()] if login else [])
 
 
 def forms(secret: str) -> list[str]:

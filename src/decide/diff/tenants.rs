@@ -9,8 +9,8 @@ use std::{
 use super::{
     super::{
         credential,
+        host::{HostName, HostPattern},
         judge::Mode,
-        service::{HostName, HostPattern},
         tenant::{Agent, Grant, Integration, Tenant},
     },
     Change, Kind, Side, facts,
@@ -117,7 +117,7 @@ impl<'p> Walk<'_, 'p> {
             let same_name = new_names.get(integration.id.as_str()).copied();
             let renamed = || {
                 let same = |other: &&Integration| {
-                    other.service.hosts == integration.service.hosts
+                    other.hosts() == integration.hosts()
                         && other.tier == integration.tier
                         && facts::spec(other, &self.new.root) == facts::spec(integration, &self.old.root)
                 };
@@ -158,11 +158,12 @@ impl<'p> Walk<'_, 'p> {
         let ([a, b], [c, d]) = (key(old), key(new));
         let lines =
             self.compared.entry([a, b, c, d]).or_insert_with(|| lines::compare(old, new).into()).clone();
-        let hosts =
-            |held: Option<Held<'p>>, integration: Option<&Integration>, tenant: Option<&'p Tenant>| {
-                let hosts = held.map(|held| held.service.hosts.as_slice()).unwrap_or_default();
-                Reach { hosts, except: integration.map(|own| taken(own, tenant)).unwrap_or_default() }
-            };
+        let hosts = |held: Option<Held<'p>>,
+                     integration: Option<&'p Integration>,
+                     tenant: Option<&'p Tenant>| {
+            let hosts = integration.filter(|_| held.is_some()).map(Integration::hosts).unwrap_or_default();
+            Reach { hosts, except: integration.map(|own| taken(own, tenant)).unwrap_or_default() }
+        };
         let hosts = Hosts::compare(&hosts(old, pair.0, both.old), &hosts(new, pair.1, both.new));
         let mut say = |kind: Kind, parts: &[Part], hosts: &str| {
             for part in parts.iter().filter(|_| !hosts.is_empty()) {
@@ -267,13 +268,13 @@ impl Reach<'_> {
 /// where it is switched off.
 fn taken<'p>(integration: &Integration, tenant: Option<&'p Tenant>) -> Vec<&'p HostPattern> {
     let is_wildcard = |host: &&HostPattern| matches!(host.name, HostName::Below(_));
-    let wildcards: Vec<&HostPattern> = integration.service.hosts.iter().filter(is_wildcard).collect();
+    let wildcards: Vec<&HostPattern> = integration.hosts().iter().filter(is_wildcard).collect();
     if wildcards.is_empty() {
         return Vec::new();
     }
-    let own = |host: &HostPattern| integration.service.hosts.contains(host);
+    let own = |host: &HostPattern| integration.hosts().contains(host);
     let others = tenant.into_iter().flat_map(|tenant| &tenant.integrations);
-    let exact = others.flat_map(|other| &other.service.hosts).filter(|host| !is_wildcard(host) && !own(host));
+    let exact = others.flat_map(Integration::hosts).filter(|host| !is_wildcard(host) && !own(host));
     exact.filter(|host| wildcards.iter().any(|wildcard| covers(wildcard, host))).collect()
 }
 

@@ -4,8 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     super::{
+        host::{HostForm, HostName, HostPattern, Hosts},
         outline::{items, text},
-        service::{HostName, HostPattern, Protocol, Service},
+        protocol::Protocol,
+        service::Service,
         source::Span,
         tenant::{Agent, Integration, Tenant},
     },
@@ -44,8 +46,22 @@ fn host_text(host: &HostPattern) -> String {
     }
 }
 
+/// The hosts of a service that no integration has to fill in.
+fn fixed(service: &Service) -> Vec<&HostPattern> {
+    match &service.hosts {
+        Hosts::Fixed(hosts) => hosts.iter().collect(),
+        Hosts::Open(forms) => forms
+            .iter()
+            .filter_map(|form| match form {
+                HostForm::Fixed(host) => Some(host),
+                HostForm::Open(_) => None,
+            })
+            .collect(),
+    }
+}
+
 fn public_suffixes(name: &str, service: &Service, look: &mut Look<'_>) {
-    for host in &service.hosts {
+    for host in fixed(service) {
         let HostName::Below(parent) = &host.name else { continue };
         let suffix = psl::suffix(parent.as_bytes());
         if suffix.is_some_and(|suffix| suffix.as_bytes() == parent.as_bytes()) {
@@ -88,7 +104,7 @@ fn overlapping(services: &[(&str, &Arc<Service>)], look: &mut Look<'_>) {
     // Only services with the same last two labels can meet: a policy may have thousands.
     let mut groups: HashMap<String, Vec<(usize, &HostPattern)>> = HashMap::new();
     for (number, (_, service)) in services.iter().enumerate() {
-        for host in &service.hosts {
+        for host in fixed(service) {
             let text = host_text(host);
             let key = text.split_once('.').map_or(text.as_str(), |(_, parent)| parent);
             groups.entry(key.to_owned()).or_default().push((number, host));
@@ -127,7 +143,7 @@ fn two_integrations(tenant: &Tenant, agent: &Agent, look: &mut Look<'_>) {
     let mut seen: HashMap<String, Vec<(&Integration, &HostPattern, Span)>> = HashMap::new();
     for (number, grant) in agent.grants() {
         let Some(integration) = tenant.integrations.get(number).filter(|i| !i.disabled) else { continue };
-        for host in &integration.service.hosts {
+        for host in integration.hosts() {
             let others = seen.entry(host_text(host)).or_default();
             let meets = |(other, theirs, _): &&(&Integration, &HostPattern, Span)| {
                 other.id != integration.id

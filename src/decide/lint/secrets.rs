@@ -14,13 +14,13 @@ use super::{
 use crate::plan::{CredentialSpec, SecretRef};
 
 pub(super) fn look(look: &mut Look<'_>) {
-    let mut known: HashMap<&SecretRef, Option<&'static str>> = HashMap::new();
+    let mut known: HashMap<&SecretRef, Option<String>> = HashMap::new();
     let mut missing = Vec::new();
     for (tenant, integration) in integrations(look.policy) {
         for secret in integration.plan.credential.iter().flat_map(CredentialSpec::secrets) {
             let why = match known.entry(secret) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(place) => *place.insert(lacks(secret)),
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(place) => place.insert(secret.resolves().err()).clone(),
             };
             let Some(why) = why else { continue };
             let keys = ["tenants", tenant, "integrations", integration.id.as_str(), "credential"];
@@ -40,32 +40,13 @@ fn integrations(policy: &Policy) -> impl Iterator<Item = (&str, &super::Integrat
         .flat_map(|(id, tenant)| tenant.integrations.iter().map(|integration| (id.as_str(), integration)))
 }
 
-/// What is wrong with the place of a secret; none where something is there.
-fn lacks(secret: &SecretRef) -> Option<&'static str> {
-    match secret {
-        SecretRef::Env(name) => match std::env::var_os(name) {
-            None => Some("is not set"),
-            Some(value) if value.is_empty() => Some("is set but empty"),
-            Some(_) => None,
-        },
-        SecretRef::File(path) => match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("does not exist"),
-            Err(_) => Some("cannot be read"),
-            Ok(file) if file.is_dir() => Some("is a directory"),
-            Ok(file) if file.len() == 0 => Some("is empty"),
-            Ok(_) if std::fs::File::open(path).is_err() => Some("cannot be read"),
-            Ok(_) => None,
-        },
-    }
-}
-
 /// Where a credential mentions a secret. A text may hold words before the reference.
 fn mention(node: &Node, secret: &SecretRef) -> Option<Span> {
     if let Some(text) = text(node) {
         let reference = text.rsplit(' ').next().unwrap_or_default();
         let same = match secret {
             SecretRef::File(path) => reference.strip_prefix("file:").is_some_and(|rest| path.ends_with(rest)),
-            SecretRef::Env(_) => reference == secret.to_string(),
+            _ => reference == secret.to_string(),
         };
         return same.then_some(node.span);
     }

@@ -125,6 +125,49 @@ fn servers_behind_one_host_are_told_apart_by_their_endpoints() {
     );
 }
 
+#[test]
+fn a_list_is_given_to_a_role_that_names_what_is_in_it() {
+    let policy = policy(SERVERS);
+    let may = |who: &str, method: &str| {
+        let mut request = request("POST https://mcp.linear.example/mcp");
+        request.seen = batch(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#));
+        policy.judge(&Caller::parse(who).question(&request)).permit().is_ok()
+    };
+    assert!(may("t/reader", "tools/list") && may("t/reader", "resources/list"));
+    assert!(may("t/reader", "resources/templates/list") && !may("t/reader", "prompts/list"));
+    assert!(may("t/admin", "prompts/list"));
+}
+
+#[test]
+fn services_that_share_a_host_are_told_apart_by_what_they_know() {
+    let policy = policy(
+        r"
+version: 1
+services:
+  drive: {hosts: [www.apis.example], roles: {reader: [GET /drive/**], writer: [ANY /drive/**]}}
+  calendar: {hosts: [www.apis.example], roles: {reader: [GET /calendar/**]}}
+tenants:
+  t:
+    integrations:
+      drive: {credential: none}
+      drive-two: {service: drive, credential: none}
+      calendar: {credential: none}
+    agents:
+      bot: {drive: reader, calendar: reader}
+      both: {drive: reader, drive-two: writer, calendar: reader}
+",
+    );
+    let ask = |who: &str, method: &str, path: &str| {
+        answer(&policy, who, &format!("{method} https://www.apis.example{path}"))
+    };
+    assert_eq!(ask("t/bot", "GET", "/drive/v3/files"), "drive https://www.apis.example:443");
+    assert_eq!(ask("t/bot", "GET", "/calendar/v3"), "calendar https://www.apis.example:443");
+    // A service is chosen by what it knows, not by what the agent may do: no role is a way to another's credential.
+    assert_eq!(ask("t/bot", "DELETE", "/drive/v3/files"), "action_denied");
+    assert_eq!(ask("t/bot", "GET", "/other"), "integration_ambiguous");
+    assert_eq!(ask("t/both", "DELETE", "/drive/v3/files"), "integration_ambiguous");
+}
+
 fn batch(body: &str) -> Arc<Seen> {
     let mut headers = http::HeaderMap::new();
     headers.insert("content-type", http::HeaderValue::from_static("application/json"));
@@ -207,11 +250,11 @@ fn graphql_is_granted_by_the_fields_of_its_roots() {
 
 #[test]
 fn what_must_be_looked_into_depends_on_method_and_path() {
-    use crate::decide::service::Look;
+    use crate::decide::protocol::Look;
     let policy = policy(SERVERS);
     let look = |line: &str| {
         let request = request(line);
-        policy.look_for(&Caller::parse("t/reader").question(&request)).0
+        policy.look_for(&Caller::parse("t/reader").question(&request)).look
     };
     assert_eq!(look("POST https://mcp.linear.example/mcp"), Look::Mcp);
     assert_eq!(look("GET https://mcp.linear.example/mcp"), Look::Nothing);
@@ -331,6 +374,6 @@ tenants:
     let line = "POST https://api.example/x";
     assert_eq!(answer(&policy, "watched/bot", line), "api https://api.example:443 (action_denied)");
     assert_eq!(answer(&policy, "strict/bot", line), "action_denied");
-    assert_eq!(policy.look_for(&Caller::parse("strict/bot").question(&request(line))).1, None);
+    assert_eq!(policy.look_for(&Caller::parse("strict/bot").question(&request(line))).limit, None);
     assert_eq!(request(line).method, Method::Post);
 }
