@@ -3,8 +3,10 @@
 mod bundle;
 mod ca;
 mod catalog;
+mod check;
 mod config;
 mod demo;
+mod diff;
 mod env;
 mod fmt;
 mod health;
@@ -51,6 +53,7 @@ pub(crate) mod exit {
 Examples:
   egret demo                                     see it work, with nothing else installed
   egret check policies                           check policy files, in CI
+  egret diff policies.main policies              what a change of them means
   egret serve                                    run the proxy
   egret run --as acme/triage-bot -- ./agent.py   run an agent through it
 
@@ -71,8 +74,10 @@ enum Command {
     Env(env::EnvArgs),
     /// Show it all on this machine: a real upstream, an issuer and the proxy, in one process
     Demo,
-    /// Check policy files: shape, references, and the promises in `tests`
-    Check(policy::CheckArgs),
+    /// Check policy files: shape, references, the promises in `tests`, and what may not be meant
+    Check(check::CheckArgs),
+    /// What changes in reach between two policies: who gains or loses what, where, with whose credential
+    Diff(diff::DiffArgs),
     /// Format policy files, and keep every comment
     Fmt(fmt::FmtArgs),
     /// Print the JSON Schema of policy files, for editors
@@ -184,7 +189,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Env(args) => env::env(&args),
         Command::Demo => demo::demo(),
-        Command::Check(args) => policy::check(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Schema => policy::schema(),
         Command::Explain(args) => policy::explain(&args),

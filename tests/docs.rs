@@ -1,5 +1,5 @@
 //! The pages hold what the program does: `docs/refusals.md` every code, its statuses and its words, `docs/catalog.md`
-//! every service.
+//! every service, `docs/lints.md` every lint.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use egret::{
-    decide::{self, Listing, Policy},
+    decide::{self, LintCode, Listing, Policy},
     refusal::{Door, Reason},
 };
 
@@ -25,6 +25,26 @@ fn every_code_has_its_section_and_every_section_its_code() {
     let sections: BTreeSet<&str> =
         PAGE.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     assert_eq!(sections, codes, "the sections of docs/refusals.md (left) are the codes of `Reason` (right)");
+}
+
+#[test]
+fn every_lint_has_its_section_and_every_section_its_lint() {
+    let page = include_str!("../docs/lints.md");
+    let codes: BTreeSet<&str> = LintCode::ALL.into_iter().map(LintCode::as_str).collect();
+    let sections: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert_eq!(sections, codes, "the sections of docs/lints.md (left) are the codes of `LintCode` (right)");
+}
+
+#[test]
+fn what_the_page_shows_of_a_difference_is_what_is_said() {
+    let page = include_str!("../docs/policy.md");
+    for said in [
+        include_str!("policies/diff/01-a-reader-becomes-a-writer/expected.txt"),
+        include_str!("policies/diff/05-mistake-9-guard-removed/expected.txt"),
+    ] {
+        assert!(page.contains(&format!("```text\n{said}```")), "docs/policy.md lacks\n{said}");
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
-//! Every policy of this repository loads and keeps its promises; every broken one is refused, word for word.
+//! Every policy of this repository loads and keeps its promises; every broken one is refused, word for word; and
+//! what changes between two policies is said, word for word.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use egret::decide::{Policy, check};
+use egret::decide::{Policy, check, diff};
 
 #[expect(clippy::unwrap_used, reason = "a test's helper: the directory is part of the repository")]
 fn below(directory: &str) -> Vec<PathBuf> {
@@ -65,6 +66,30 @@ fn every_mistake_is_refused_with_its_place_and_a_hint() {
         }
         if fs::read_to_string(&golden).unwrap_or_default() != problems {
             wrong.push(format!("{}:\n{problems}", path.display()));
+        }
+    }
+    assert!(cases > 20, "{cases}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Each case is a directory with `old.yaml`, `new.yaml` and what `egret diff` says of them. `EGRET_BLESS=1` writes
+/// that anew.
+#[test]
+fn what_changes_between_two_policies_is_said() {
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for case in below("tests/policies/diff") {
+        cases += 1;
+        let said = match diff(&case.join("old.yaml"), &case.join("new.yaml")) {
+            Ok(diff) => diff.to_string(),
+            Err(problems) => panic!("{}", problems.render(false)),
+        };
+        let golden = case.join("expected.txt");
+        if std::env::var_os("EGRET_BLESS").is_some() {
+            fs::write(&golden, &said).unwrap();
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != said {
+            wrong.push(format!("{}:\n{said}", case.display()));
         }
     }
     assert!(cases > 20, "{cases}");

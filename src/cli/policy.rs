@@ -1,28 +1,12 @@
-//! `egret check` and `egret explain`.
-
-use std::{io::IsTerminal, path::PathBuf};
+//! `egret explain` and `egret schema`.
 
 use clap::Args;
 
-use super::{SettingsArgs, data, exit, message, token::Who};
+use super::{SettingsArgs, data, exit, token::Who};
 use crate::{
-    decide::{self, Inquiry, Policy, Report},
+    decide::{self, Inquiry, Policy},
     serve::{StartError, verification},
 };
-
-#[derive(Debug, Args)]
-pub(super) struct CheckArgs {
-    #[command(flatten)]
-    settings: SettingsArgs,
-    /// The policy: a directory or a file; `policy.dir` when not given
-    path: Option<PathBuf>,
-    /// Warnings are findings too
-    #[arg(long)]
-    strict: bool,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -50,48 +34,6 @@ pub(super) struct ExplainArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
-}
-
-pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
-    // A path that is given is looked at as it is, before somebody signs it; the policy of the settings as `serve`
-    // would take it.
-    let report = if let Some(path) = &args.path {
-        decide::check(path)
-    } else {
-        let settings = args.settings.load()?.0;
-        decide::check_verified(&settings.policy, verification(&settings)?.as_ref())
-    };
-    if args.json {
-        data(report.to_json());
-    } else {
-        show(&report);
-    }
-    let findings = report.problems.is_some() || (args.strict && !report.warnings.is_empty());
-    Ok(if findings { exit::FINDINGS } else { exit::OK })
-}
-
-fn show(report: &Report) {
-    if let Some(problems) = &report.problems {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        message(problems.render(colour).trim_end());
-        let count = problems.count();
-        message(format_args!("{count} {}", if count == 1 { "problem" } else { "problems" }));
-        return;
-    }
-    for warning in &report.warnings {
-        message(format_args!("{}: warning: {}", warning.at, warning.message));
-    }
-    let counts = report.counts;
-    data(format_args!(
-        "ok: {} files, {} services, {} guards, {} tenants, {} integrations, {} promises kept, {} warnings",
-        counts.files,
-        counts.services,
-        counts.guards,
-        counts.tenants,
-        counts.integrations,
-        counts.tests,
-        report.warnings.len()
-    ));
 }
 
 /// A moment (RFC 3339).

@@ -1,39 +1,34 @@
 //! `egret check`: is this policy sound, and does it keep its promises?
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::{
     bundle::Verification,
-    guard::{Guard, Matched},
+    lint::{self, Code, Level, Lint},
     policy::Policy,
     problem::Problems,
-    role::{Grants, Role},
-    service::Service,
-    source::Mark,
-    tenant::Tenant,
 };
-use crate::target::Method;
 
 /// What `check` found.
 #[derive(Debug)]
 pub struct Report {
     /// What keeps the policy from being loaded; none where it loads.
     pub problems: Option<Problems>,
-    /// What loads but may not be meant. Errors under `--strict`.
-    pub warnings: Vec<Warning>,
+    /// What loads but may not be meant.
+    pub lints: Vec<Lint>,
     /// What the policy holds, when it loads.
     pub counts: Counts,
 }
 
-/// What loads but may not be meant.
-#[derive(Debug, Clone, Serialize)]
-pub struct Warning {
-    /// Where.
-    pub at: Mark,
-    /// What.
-    pub message: String,
+/// What is a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// Problems.
+    Problems,
+    /// Problems and warnings.
+    Warnings,
 }
 
 /// How much a policy holds.
@@ -54,12 +49,23 @@ pub struct Counts {
 }
 
 impl Report {
+    /// Whether nothing speaks against the policy.
+    pub fn is_ok(&self, strictness: Strictness) -> bool {
+        let counts = |lint: &Lint| strictness == Strictness::Warnings && lint.level == Level::Warning;
+        self.problems.is_none() && !self.lints.iter().any(counts)
+    }
+
+    /// Leaves lints of some kinds out.
+    pub fn allow(&mut self, codes: &[Code]) {
+        self.lints.retain(|lint| !codes.contains(&lint.code));
+    }
+
     /// The report as JSON.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self, strictness: Strictness) -> serde_json::Value {
         serde_json::json!({
-            "ok": self.problems.is_none(),
+            "ok": self.is_ok(strictness),
             "problems": self.problems.as_ref().map_or_else(|| serde_json::json!([]), Problems::to_json),
-            "warnings": self.warnings,
+            "lints": self.lints,
             "counts": self.counts,
         })
     }
@@ -72,10 +78,15 @@ pub fn check(path: &Path) -> Report {
 
 /// As [`check`], and verified where that is demanded.
 pub fn check_verified(path: &Path, verification: Option<&Verification>) -> Report {
-    match Policy::load_verified(path, verification) {
-        Ok(policy) => Report { problems: None, warnings: warnings(&policy), counts: counts(&policy) },
-        Err(problems) => Report { problems: Some(problems), warnings: Vec::new(), counts: Counts::default() },
-    }
+    let checked = Policy::sources(path, verification).and_then(|sources| {
+        let (policy, outline) = Policy::compile_with_outline(&sources)?;
+        Ok(Report { problems: None, lints: lint::lint(&policy, outline, &sources), counts: counts(&policy) })
+    });
+    checked.unwrap_or_else(|problems| Report {
+        problems: Some(problems),
+        lints: Vec::new(),
+        counts: Counts::default(),
+    })
 }
 
 fn counts(policy: &Policy) -> Counts {
@@ -86,38 +97,5 @@ fn counts(policy: &Policy) -> Counts {
         tenants: policy.tenants().count(),
         integrations: policy.tenants().map(|tenant| tenant.integrations.len()).sum(),
         tests: policy.promises(),
-    }
-}
-
-/// Looks at every role that somebody has.
-fn warnings(policy: &Policy) -> Vec<Warning> {
-    let mut seen: HashSet<*const Role> = HashSet::new();
-    let mut warnings = Vec::new();
-    for (integration, grant) in policy.tenants().flat_map(Tenant::grants) {
-        if seen.insert(std::ptr::from_ref(&*grant.role)) {
-            look(policy, &integration.service, &grant.role, &mut warnings);
-        }
-    }
-    warnings.sort_by(|a, b| (&a.at.file, a.at.line, a.at.column).cmp(&(&b.at.file, b.at.line, b.at.column)));
-    // A line that several roles include is one line.
-    warnings.dedup_by(|a, b| a.at == b.at && a.message == b.message);
-    warnings
-}
-
-fn look(policy: &Policy, service: &Service, role: &Role, warnings: &mut Vec<Warning>) {
-    for line in &role.lines {
-        let Grants::Http(methods, _) = &line.grants else { continue };
-        let mut warn = |message: String| warnings.push(Warning { at: policy.mark(line.span), message });
-        let looks = |guard: &Guard| matches!(&guard.matched, Matched::Http(methods, _) if methods.contains(Method::Delete));
-        let guarded = service.guards.iter().any(|guard| looks(guard) && !guard.shadow);
-        if methods.contains(Method::Delete) && !guarded {
-            warn(format!(
-                "`{}` of `{}` may be deleted, and no guard looks at it",
-                line.route, service.plan.id
-            ));
-        }
-        if methods.contains(Method::Post) && line.route.ends_with("/graphql") {
-            warn(format!("`POST {}` grants every GraphQL mutation", line.route));
-        }
     }
 }

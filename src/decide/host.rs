@@ -325,10 +325,9 @@ pub(super) fn parse_host(text: &str, scheme: Scheme) -> Result<HostPattern, Stri
 }
 
 /// Whether a name is a place where strangers register names side by side: a wildcard below it would cover all of
-/// them. The list is short by intention: it stops slips, and whoever owns a rare suffix names hosts exactly.
+/// them. Public suffixes of registries (`com`, `co.uk`), names of one label, and the best known places of hosters;
+/// `egret check` knows the others.
 fn is_public_suffix(name: &str) -> bool {
-    const SECOND: [&str; 14] =
-        ["co", "com", "net", "org", "gov", "edu", "ac", "or", "ne", "go", "gob", "mil", "nom", "sch"];
     const SHARED: [&str; 16] = [
         "github.io",
         "gitlab.io",
@@ -347,13 +346,10 @@ fn is_public_suffix(name: &str) -> bool {
         "fly.dev",
         "ngrok.io",
     ];
-    let mut labels = name.rsplit('.');
-    let (top, second, third) = (labels.next().unwrap_or_default(), labels.next(), labels.next());
-    match (second, third) {
-        (None, _) => true,
-        (Some(second), None) => (top.len() == 2 && SECOND.contains(&second)) || SHARED.contains(&name),
-        _ => false,
-    }
+    let registry = psl::suffix(name.as_bytes()).is_some_and(|suffix| {
+        suffix.as_bytes() == name.as_bytes() && suffix.typ() != Some(psl::Type::Private)
+    });
+    registry || SHARED.contains(&name)
 }
 
 #[cfg(test)]

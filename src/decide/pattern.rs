@@ -4,7 +4,7 @@ use crate::target::{Method, Path};
 
 /// A set of methods, a bit for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Methods(u8);
+pub(super) struct Methods(pub(super) u8);
 
 impl Methods {
     /// `ANY`: every method that a policy can name.
@@ -42,7 +42,7 @@ impl Methods {
     }
 }
 
-fn bit(method: Method) -> u8 {
+pub(super) fn bit(method: Method) -> u8 {
     1 << (method as u8)
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Pattern {
 
 /// A pattern for a name that is no path: `list_*`. `*` stands for any text, also for none beside other text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob(Segment);
+pub(super) struct Glob(pub(super) Segment);
 
 impl Glob {
     /// Parses a name with or without `*`.
@@ -143,7 +143,7 @@ fn glob(parts: &[Box<str>], segment: &str, case: Case) -> bool {
 }
 
 /// A segment without final dots and blanks, which some file systems do not see.
-fn without_tail(mut segment: &str) -> &str {
+pub(super) fn without_tail(mut segment: &str) -> &str {
     while let Some(rest) = segment.strip_suffix('.').or_else(|| segment.strip_suffix("%20")) {
         segment = rest;
     }

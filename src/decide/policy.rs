@@ -13,6 +13,7 @@ use super::{
     catalog,
     guard::{self, Guard, Matched},
     judge::Mode,
+    outline::Outline,
     problem::{Findings, Problems},
     promise::{self, Promise},
     protocol::Protocol,
@@ -61,10 +62,15 @@ impl Policy {
     /// # Errors
     /// Also when the signature, the list of files, the expiry or the revision is not as demanded.
     pub fn load_verified(path: &Path, verification: Option<&Verification>) -> Result<Self, Problems> {
+        Self::compile(&Self::sources(path, verification)?)
+    }
+
+    /// Reads a policy's files, verified where that is demanded.
+    pub(super) fn sources(path: &Path, verification: Option<&Verification>) -> Result<Sources, Problems> {
         let unreadable = |error| Problems::unreadable(&error);
         let sources = bundle::read(path, verification).map_err(unreadable)?;
         bundle::admit(verification, &sources).map_err(unreadable)?;
-        Self::compile(&sources)
+        Ok(sources)
     }
 
     /// Reads a policy from a text; `name` stands for the file in problems.
@@ -77,8 +83,16 @@ impl Policy {
 
     pub(super) fn compile(sources: &Sources) -> Result<Self, Problems> {
         let mut findings = Findings::default();
-        let policy = build(sources, &mut findings);
+        let (policy, _) = build(sources, &mut findings);
         findings.into_problems(sources).map_or(Ok(policy), Err)
+    }
+
+    /// As `compile`, with what is written where.
+    pub(super) fn compile_with_outline(sources: &Sources) -> Result<(Self, Outline), Problems> {
+        let mut findings = Findings::default();
+        let (policy, trees) = build(sources, &mut findings);
+        let outline = || Outline::of(trees);
+        findings.into_problems(sources).map_or_else(|| Ok((policy, outline())), Err)
     }
 
     /// Whether refusals are enforced.
@@ -160,6 +174,16 @@ impl Policy {
         self.tenants.values()
     }
 
+    /// The tenants by name, also those that are switched off.
+    pub(super) fn named_tenants(&self) -> impl Iterator<Item = (&TenantId, &Tenant)> {
+        self.tenants.iter()
+    }
+
+    /// The services by name, also those of the catalogue.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&str, &Arc<Service>)> {
+        self.services.iter().map(|(name, service)| (name.as_str(), service))
+    }
+
     /// The policy's own services, without those of the catalogue.
     pub(super) fn own_services(&self) -> usize {
         self.services.values().filter(|service| !catalog::holds(service.span)).count()
@@ -196,7 +220,7 @@ struct Merged<'n> {
     tests: Vec<&'n Node>,
 }
 
-fn build(sources: &Sources, findings: &mut Findings) -> Policy {
+fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<Node>) {
     let mut trees = Vec::new();
     for (number, source) in (0..).zip(&sources.files) {
         match yaml::parse(&source.text, number) {
@@ -249,7 +273,7 @@ fn build(sources: &Sources, findings: &mut Findings) -> Policy {
             promise.prove(&policy, findings);
         }
     }
-    policy
+    (policy, trees)
 }
 
 /// Takes the top level of one file.

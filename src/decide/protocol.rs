@@ -46,6 +46,16 @@ impl Endpoint {
         self.path == *path || self.messages.as_ref() == Some(path)
     }
 
+    /// Where messages are sent.
+    pub(super) fn posts_to(&self) -> &Path {
+        self.messages.as_ref().unwrap_or(&self.path)
+    }
+
+    /// Whether another server stands at the same path.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        other.is_at(&self.path) || self.messages.as_ref().is_some_and(|path| other.is_at(path))
+    }
+
     /// Whether a request of this kind belongs to the transport.
     pub(super) fn takes(&self, method: Method, path: &Path) -> bool {
         match (method, &self.messages) {

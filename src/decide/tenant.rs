@@ -97,7 +97,19 @@ pub(super) struct Grant {
     pub(super) span: Span,
 }
 
+impl Integration {
+    /// The hosts that it reaches.
+    pub(super) fn hosts(&self) -> &[HostPattern] {
+        &self.hosts
+    }
+}
+
 impl Agent {
+    /// Its roles, with the numbers of the integrations that it has them on.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (usize, &Grant)> {
+        self.grants.iter().map(|grant| (grant.integration, grant))
+    }
+
     pub(super) fn grant(&self, integration: &Covering<'_>) -> Option<&Grant> {
         let index = self.grants.binary_search_by_key(&integration.number, |grant| grant.integration).ok()?;
         self.grants.get(index)
@@ -117,6 +129,12 @@ impl Tenant {
     /// The agent, by its own entry or by `*`.
     pub(super) fn agent(&self, id: &AgentId) -> Option<&Agent> {
         self.agents.get(id).or(self.everyone.as_ref())
+    }
+
+    /// The agents that are listed, `*` last and without a name.
+    pub(super) fn agents(&self) -> impl Iterator<Item = (Option<&AgentId>, &Agent)> {
+        let named = self.agents.iter().map(|(id, agent)| (Some(id), agent));
+        named.chain(self.everyone.iter().map(|agent| (None, agent)))
     }
 
     /// All roles that agents have, with the integrations that they have them on.

@@ -122,11 +122,10 @@ impl Place {
 /// Serves a tunnel; where it is no longer granted, says so once. What runs inside ends by itself: each request
 /// asks for its own grant.
 async fn while_granted(
-    serving: impl Future<Output = ()>,
+    mut serving: impl Future<Output = ()> + Unpin,
     mut standing: Standing,
     lost: impl FnOnce(Withdrawn),
 ) {
-    let mut serving = std::pin::pin!(serving);
     tokio::select! {
         () = &mut serving => return,
         withdrawn = standing.lost() => lost(withdrawn),
@@ -160,7 +159,8 @@ impl Tunnel {
                     let identity = opened.identity.clone();
                     let (to, drain) = (authority.to_string(), self.life.drain.clone());
                     let audit = self.audit.clone();
-                    let serving = self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened);
+                    let serving =
+                        Box::pin(self.intercept(rooms, TokioIo::new(upgraded), authority, tls, opened));
                     while_granted(serving, standing, |withdrawn| {
                         audit.event(&Event::TunnelClosed {
                             tenant_id: identity.tenant_id.as_str(),

@@ -1,0 +1,189 @@
+//! `egret check` and `egret diff`, as a workflow runs them: exit codes, and what is written where.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::{fs, path::Path, process::Command};
+
+const POLICY: &str = "\
+version: 1
+services:
+  api:
+    hosts: [api.example]
+    roles:
+      user:
+        - DELETE /repos/**
+tenants:
+  t:
+    integrations:
+      api: {credential: none}
+    agents:
+      bot: {api: user}
+";
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn egret(directory: &Path, arguments: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_egret"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn warnings_are_findings_only_where_they_are_asked_for() {
+    let here = directory(&[("policy.yaml", POLICY), ("broken.yaml", "version: 2\n")]);
+    for (arguments, code) in [
+        (&["check", "policy.yaml"][..], 0),
+        (&["check", "policy.yaml", "--strict"], 1),
+        (&["check", "policy.yaml", "--strict", "--allow", "unguarded-delete"], 0),
+        (&["check", "policy.yaml", "--strict", "--allow", "unused-role,unguarded-delete"], 0),
+        (&["check", "policy.yaml", "--allow", "unguarded-deletes"], 2),
+        (&["check", "broken.yaml"], 1),
+        (&["check", "absent.yaml"], 1),
+    ] {
+        let ran = egret(here.path(), arguments);
+        assert_eq!(ran.code, code, "{arguments:?}\n{}\n{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn a_person_reads_place_code_and_hint() {
+    let here = directory(&[("policy.yaml", POLICY)]);
+    let ran = egret(here.path(), &["check", "policy.yaml"]);
+    assert_eq!(
+        ran.err,
+        "policy.yaml:1:1: info[no-tests]: the policy grants something and promises nothing\n  \
+         hint: write under `tests` what must stay allowed and what must stay refused\n\
+         policy.yaml:7:11: warning[unguarded-delete]: `DELETE /repos/**` of `api` grants DELETE, and no guard looks at it\n  \
+         hint: add a guard with `require: approval` or `deny`: `match: api DELETE /repos/**`\n"
+    );
+    assert_eq!(
+        ran.out,
+        "ok: 1 files, 1 services, 0 guards, 1 tenants, 1 integrations, 0 promises kept, 1 warnings, 1 infos\n"
+    );
+}
+
+#[test]
+fn a_workflow_shows_lints_and_problems_at_their_lines() {
+    let here = directory(&[
+        ("policies/a.yaml", POLICY),
+        ("broken.yaml", "version: 1\nguards:\n  - {match: DELET **, deny: no}\n"),
+    ]);
+    let absolute = here.path().canonicalize().unwrap().join("policies");
+    for (arguments, level) in [
+        (&["check", "./policies", "--format", "github"][..], "warning"),
+        (&["check", absolute.to_str().unwrap(), "--format", "github", "--strict"], "error"),
+    ] {
+        let ran = egret(&here.path().canonicalize().unwrap(), arguments);
+        let expected = format!(
+            "::{level} file=policies/a.yaml,line=7,col=11,title=egret%3A unguarded-delete::`DELETE /repos/**` of `api` \
+             grants DELETE, and no guard looks at it%0Ahint: add a guard"
+        );
+        assert!(ran.out.contains(&expected), "{}", ran.out);
+        assert!(ran.out.starts_with("::notice file=policies/a.yaml,line=1,"), "{}", ran.out);
+    }
+    let ran = egret(here.path(), &["check", "broken.yaml", "--format", "github"]);
+    let expected = "::error file=broken.yaml,line=3,col=13,title=egret%3A policy::`DELET` is not a method%0Ahint: did you mean `DELETE`?\n";
+    assert_eq!((ran.code, ran.out.as_str()), (1, expected));
+}
+
+#[test]
+fn a_program_reads_problems_lints_and_counts() {
+    let here = directory(&[("policy.yaml", POLICY)]);
+    for (flags, ok) in [(&["--json"][..], true), (&["--format", "json", "--strict"], false)] {
+        let ran = egret(here.path(), &[&["check", "policy.yaml"], flags].concat());
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(report["ok"], ok);
+        assert_eq!(report["problems"], serde_json::json!([]));
+        assert_eq!(report["lints"][1]["code"], "unguarded-delete");
+        assert_eq!(report["lints"][1]["level"], "warning");
+        assert_eq!(
+            report["lints"][1]["at"],
+            serde_json::json!({"file": "policy.yaml", "line": 7, "column": 11})
+        );
+        assert!(report["lints"][1]["hint"].is_string() && report["lints"][1]["message"].is_string());
+        assert_eq!(report["counts"]["tenants"], 1);
+    }
+}
+
+#[test]
+fn a_difference_in_reach_has_an_exit_code_of_its_own() {
+    let writes = POLICY.replace("DELETE /repos/**", "GET /repos/**\n        - POST /repos/**");
+    let reads = POLICY.replace("DELETE /repos/**", "GET /repos/**");
+    let renamed = reads.replace("user", "reader") + "# A remark.\n";
+    let here = directory(&[
+        ("old/policy.yaml", &reads),
+        ("same/a.yaml", &renamed),
+        ("new.yaml", &writes),
+        ("broken.yaml", "version: 2\n"),
+    ]);
+    for (old, new, code, out) in [
+        ("old", "old", 0, "no change in reach\n"),
+        ("old", "same", 0, "no change in reach\n"),
+        (
+            "old",
+            "new.yaml",
+            1,
+            "+ WRITE t/bot may POST /repos/** on api.example via api (APP, no credential)\n",
+        ),
+        ("new.yaml", "old", 1, "- t/bot may no longer POST /repos/** on api.example via api\n"),
+        ("old", "broken.yaml", 78, ""),
+        ("absent", "old", 78, ""),
+    ] {
+        let ran = egret(here.path(), &["diff", old, new]);
+        assert_eq!((ran.code, ran.out.as_str()), (code, out), "{old} {new}\n{}", ran.err);
+        assert_eq!(code == 78, !ran.err.is_empty(), "{}", ran.err);
+    }
+    assert_eq!(egret(here.path(), &["diff", "old"]).code, 2);
+}
+
+#[test]
+fn a_program_reads_a_difference() {
+    let here = directory(&[("old.yaml", POLICY), ("new.yaml", &POLICY.replace("DELETE", "GET|DELETE"))]);
+    let ran = egret(here.path(), &["diff", "old.yaml", "new.yaml", "--json"]);
+    let diff: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        diff,
+        serde_json::json!({"changed": true, "changes": [{
+            "kind": "gain",
+            "write": false,
+            "tenant": "t",
+            "agent": "bot",
+            "integration": "api",
+            "what": "may GET /repos/** on api.example",
+            "with": " via api (APP, no credential)",
+            "note": "",
+            "sentence": "+ t/bot may GET /repos/** on api.example via api (APP, no credential)",
+        }]})
+    );
+    let ran = egret(here.path(), &["diff", "old.yaml", "old.yaml", "--json"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "{\"changed\":false,\"changes\":[]}\n"));
+}
