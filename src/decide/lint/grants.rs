@@ -59,14 +59,18 @@ fn deletes(given: &Given<'_>, line: &RoleLine, look: &mut Look<'_>) {
         Hold::Part => {
             let some = in_force(service).find(|guard| guard.hold(&unit, service) == Hold::Part);
             let guard = some.map(|guard| guard.text.to_string()).unwrap_or_default();
-            let when =
-                if some.is_some_and(|guard| guard.when.is_some()) { " under its condition" } else { "" };
+            let (looks, hint) = if some.is_some_and(|guard| guard.when.is_some()) {
+                ("holds only under its condition", format!("{GUARD} and without `when`"))
+            } else {
+                let hint = format!("widen the guard to `{}`", wanted(&unit, service));
+                ("looks only at a part of it", hint)
+            };
             look.report(
                 Code::UnguardedDelete,
                 at,
-                format!("{called} {what}, and the guard `{guard}` looks only at a part of it{when}"),
+                format!("{called} {what}, and the guard `{guard}` {looks}"),
             )
-            .hint(format!("widen the guard to `{}`", wanted(&unit, service)));
+            .hint(hint);
         }
         Hold::None => {
             look.report(Code::UnguardedDelete, at, format!("{called} {what}, and no guard looks at it"))
