@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     audit::Entry,
@@ -54,8 +55,8 @@ impl Message {
 pub enum RequestBody {
     /// As it comes from the client.
     Stream(Incoming),
-    /// All of it.
-    Whole(Full<Bytes>),
+    /// All of it, and the room in memory that it takes.
+    Whole(Full<Bytes>, Vec<OwnedSemaphorePermit>),
 }
 
 impl Body for RequestBody {
@@ -68,21 +69,21 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx).map_err(Into::into),
-            Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+            Self::Whole(whole, _) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Stream(stream) => stream.is_end_stream(),
-            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Whole(whole, _) => whole.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Stream(stream) => stream.size_hint(),
-            Self::Whole(whole) => whole.size_hint(),
+            Self::Whole(whole, _) => whole.size_hint(),
         }
     }
 }

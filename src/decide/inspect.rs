@@ -3,11 +3,18 @@
 //! A body is read whole or not at all: a decision over a part of it is a decision over another request. What was
 //! read is what is sent on, byte for byte.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{
     act::{Act, Seen},
@@ -15,6 +22,7 @@ use super::{
 };
 use crate::{
     audit::Rpc,
+    context::TenantId,
     graphql, mcp,
     message::{Message, RequestBody},
     refusal::{Dialect, MCP_MISMATCH, Reason},
@@ -24,10 +32,49 @@ use crate::{
 const LARGEST: u64 = 4 << 20;
 /// How long a client may take to send a body that is looked into.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Bodies held at the same time, of one tenant and of all, in KiB. Others wait for their place.
+const ROOM_OF_TENANT: u32 = 16 << 10;
+const ROOM_OF_ALL: u32 = 128 << 10;
 /// Fields of GraphQL in a record.
 const MOST_FIELDS: usize = 20;
 /// The longest name in a record, in characters.
 const LONGEST_NAME: usize = 200;
+
+/// The room in memory for bodies that are looked into. A tenant that fills its own waits for itself alone.
+#[derive(Debug)]
+pub(super) struct Room {
+    all: Arc<Semaphore>,
+    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { all: semaphore(ROOM_OF_ALL), tenants: Mutex::default() }
+    }
+}
+
+fn semaphore(kib: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(kib as usize))
+}
+
+impl Room {
+    /// Waits for room for so many bytes.
+    async fn take(&self, tenant: &TenantId, bytes: u64) -> Vec<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, ROOM_OF_TENANT);
+        let own = {
+            // Every critical section leaves the map whole, also when it panics.
+            let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+            // As many as there are tenants in policies: nobody else comes this far.
+            tenants.entry(tenant.clone()).or_insert_with(|| semaphore(ROOM_OF_TENANT)).clone()
+        };
+        let mut held = Vec::with_capacity(2);
+        for semaphore in [own, self.all.clone()] {
+            // Neither is ever closed.
+            held.extend(semaphore.acquire_many_owned(kib).await.ok());
+        }
+        held
+    }
+}
 
 /// Looks for what the policy needs to know.
 ///
@@ -40,6 +87,7 @@ pub(super) async fn look(
     look: Look,
     limit: Option<u64>,
     mailbox: Option<mcp::Mailbox>,
+    (room, tenant): (&Room, &TenantId),
 ) -> Result<Seen, Reason> {
     let limit = limit.unwrap_or(LARGEST);
     let seen = match look {
@@ -47,7 +95,7 @@ pub(super) async fn look(
         Look::Mcp | Look::McpInSession => {
             // Whoever speaks to such a server reads its language, also in a refusal of what cannot be read.
             message.manner.dialect = Dialect::Mcp(mcp::Waiting::nobody());
-            let body = read(message, limit).await?;
+            let body = read(message, limit, room, tenant).await?;
             let body = mcp::Body::read(&body, &message.headers).map_err(malformed)?;
             let waiting = body.waiting();
             let in_session = look == Look::McpInSession;
@@ -57,7 +105,7 @@ pub(super) async fn look(
             Seen::Mcp(body)
         }
         Look::GraphQl => {
-            let body = read(message, limit).await?;
+            let body = read(message, limit, room, tenant).await?;
             graphql::read_body(&body, &message.headers).map_or_else(Seen::Unclear, Seen::GraphQl)
         }
         Look::GraphQlInQuery => {
@@ -75,7 +123,7 @@ pub(super) async fn look(
 }
 
 /// Reads the body whole and puts it back.
-async fn read(message: &mut Message, limit: u64) -> Result<Bytes, Reason> {
+async fn read(message: &mut Message, limit: u64, room: &Room, tenant: &TenantId) -> Result<Bytes, Reason> {
     use http_body::Body as _;
     let too_large = || Reason::BodyTooLarge { limit };
     let counter = message.entry.request_bytes();
@@ -83,7 +131,9 @@ async fn read(message: &mut Message, limit: u64) -> Result<Bytes, Reason> {
     if body.size_hint().lower() > limit {
         return Err(too_large());
     }
+    let expected = body.size_hint().upper().unwrap_or(limit).min(limit);
     let whole = async {
+        let held = room.take(tenant, expected).await;
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             // Trailers are dropped: no MCP or GraphQL client sends any.
@@ -94,12 +144,13 @@ async fn read(message: &mut Message, limit: u64) -> Result<Bytes, Reason> {
             }
             whole.extend_from_slice(&data);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), held))
     };
-    let whole = timeout(PATIENCE, whole).await.map_err(|_| broken("the body did not arrive in time"))??;
+    let (whole, held) =
+        timeout(PATIENCE, whole).await.map_err(|_| broken("the body did not arrive in time"))??;
     // It is counted again on its way out.
     counter.store(0, Ordering::Relaxed);
-    message.body = RequestBody::Whole(Full::new(whole.clone()));
+    message.body = RequestBody::Whole(Full::new(whole.clone()), held);
     Ok(whole)
 }
 
@@ -129,4 +180,22 @@ fn record(body: &mcp::Body) -> Rpc {
 
 fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_fills_its_room_waits_for_itself_alone() {
+        let room = Room::default();
+        let tenant = |name: &str| TenantId::parse(name).unwrap();
+        let (greedy, other) = (tenant("greedy"), tenant("other"));
+        let held = room.take(&greedy, 1 << 40).await;
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, room.take(&greedy, 1)).await.is_err(), "its own room is full");
+        assert_eq!(timeout(moment, room.take(&other, 1)).await.unwrap().len(), 2);
+        drop(held);
+        timeout(moment, room.take(&greedy, 1)).await.unwrap();
+    }
 }

@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub(super) tried: std::sync::Mutex<Tried>,
     /// Streams of MCP sessions in which refusals are told.
     pub(super) sessions: Arc<mcp::Sessions>,
+    /// For bodies that are looked into.
+    pub(super) room: inspect::Room,
     /// Why the files as they are now are not in force.
     pub(super) last_error: ArcSwapOption<String>,
 }
@@ -144,7 +146,8 @@ impl Policies {
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
         let (sessions, last_error) = (Arc::default(), ArcSwapOption::empty());
-        Self(Arc::new(Live { source, policy, changes, tried, sessions, last_error }))
+        let room = inspect::Room::default();
+        Self(Arc::new(Live { source, policy, changes, tried, sessions, room, last_error }))
     }
 
     /// The policy in force.
@@ -192,7 +195,8 @@ impl Policies {
             }
             let owner = integration.map(|integration| owner(identity, &integration.id));
             let mailbox = owner.and_then(|owner| self.0.sessions.of(owner, &message.target));
-            seen = match inspect::look(&mut message, look, limit, mailbox).await {
+            let place = (&self.0.room, &identity.tenant_id);
+            seen = match inspect::look(&mut message, look, limit, mailbox, place).await {
                 Ok(seen) => Arc::new(seen),
                 Err(reason) => {
                     message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
