@@ -1,6 +1,7 @@
 //! One body: what each of its messages asks for.
 
 use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::Waiting;
@@ -234,7 +235,7 @@ fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Un
         "tools/call" => Ask::Named(Named::Tool, text(params, "name")?),
         "prompts/get" => Ask::Named(Named::Prompt, text(params, "name")?),
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-            Ask::Named(Named::Resource, text(params, "uri")?)
+            Ask::Named(Named::Resource, uri(params)?)
         }
         "completion/complete" => completion(params)?,
         "tools/list" => Ask::List(Named::Tool),
@@ -257,9 +258,20 @@ fn completion(params: &Map<String, Value>) -> Result<Ask, Unclear> {
     }
     match about.get("type").and_then(Value::as_str) {
         Some("ref/prompt") => Ok(Ask::Named(Named::Prompt, text(about, "name")?)),
-        Some("ref/resource") => Ok(Ask::Named(Named::Resource, text(about, "uri")?)),
+        Some("ref/resource") => Ok(Ask::Named(Named::Resource, uri(about)?)),
         _ => Err(missing()),
     }
+}
+
+/// The URI of a resource. One that climbs is another resource than its beginning says, however the dots are written.
+fn uri(params: &Map<String, Value>) -> Result<String, Unclear> {
+    let uri = text(params, "uri")?;
+    let decoded = percent_decode_str(&uri).decode_utf8_lossy();
+    let climbs = decoded.split(['/', '\\']).any(|segment| {
+        let segment = segment.split(['?', '#', ';']).next().unwrap_or(segment);
+        segment == "." || segment == ".."
+    });
+    if climbs { Err(unclear("the URI of a resource has dot segments")) } else { Ok(uri) }
 }
 
 fn text(params: &Map<String, Value>, key: &str) -> Result<String, Unclear> {
@@ -331,6 +343,11 @@ mod tests {
             &call(r#""method":"tools/call","params":{"name":7}"#),
             &call(r#""method":"tools/call","params":["echo"]"#),
             &call(r#""method":"tools/call""#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/../etc/passwd"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/%2E%2e/etc/passwd"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/..%2fetc/passwd"}"#),
+            &call(r#""method":"resources/subscribe","params":{"uri":"file:///docs\\..\\etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/..;x/etc"}"#),
             &call(r#""method":"ping","result":{}"#),
             &call(r#""method":7"#),
             r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
