@@ -1,36 +1,41 @@
-//! GraphQL, as far as a policy can see it: which operations a document holds, and which fields of the schema's
-//! roots they select. Names of operations are the client's to choose, so they mean nothing here.
+//! GraphQL, as far as a policy can see it: which fields of the schema's roots a request asks for. Names of
+//! operations are the client's to choose, so they mean nothing here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use apollo_parser::{Parser, cst};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use crate::{
-    json,
-    target::{Query, key_of},
-};
+use crate::{json, target::Query};
 
 /// Levels of objects and arrays in a body; variables are nested input objects.
 const DEEPEST: usize = 64;
-/// Levels of selections in a document.
-const DEEPEST_SELECTION: usize = 200;
+/// Levels of selections in a definition.
+const DEEPEST_SELECTION: usize = 100;
 /// Words of a document.
 const MOST_TOKENS: usize = 50_000;
+/// Bytes of all documents of a request.
+const LONGEST: usize = 256 << 10;
 /// Requests in one batch.
 const MOST_REQUESTS: usize = 100;
+/// Different fields in one request.
+const MOST_FIELDS: usize = 1_000;
 
-/// What an operation does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where clients and servers look for what to do beside `query`: in the URL and in the body.
+const OTHER_WAYS: [&str; 9] =
+    ["id", "documentid", "document_id", "doc_id", "queryid", "query_id", "hash", "sha256hash", "mutation"];
+
+/// What an operation does. What writes comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Reads.
-    Query,
     /// Writes.
     Mutation,
     /// A stream of events.
     Subscription,
+    /// Reads.
+    Query,
 }
 
 impl Kind {
@@ -44,135 +49,173 @@ impl Kind {
     }
 }
 
-/// One operation. A document may hold several, of which the server runs one: each of them counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operation {
-    /// What it does.
-    pub kind: Kind,
-    /// The fields of the root that it selects, by the schema's names, not by aliases.
-    pub fields: Vec<String>,
-}
+/// The fields of the roots that a request asks for, by the schema's names, not by aliases. A document may hold
+/// several operations, of which the server runs one: each of them counts. Never empty.
+pub type Fields = BTreeSet<(Kind, String)>;
 
-/// Reads the body of a `POST`: one request, or a batch of them (GraphQL over HTTP §5.4).
+/// Reads the body of a request: one GraphQL request, or a batch of them (GraphQL over HTTP §5.4). The URL must not
+/// say anything, too: servers differ in which of the two they take.
 ///
 /// # Errors
 /// What is wrong, safe to show: what cannot be read cannot be granted.
-pub fn read_body(body: &[u8], headers: &HeaderMap) -> Result<Vec<Operation>, &'static str> {
+pub fn read_body(body: &[u8], headers: &HeaderMap, url: Option<&Query>) -> Result<Fields, &'static str> {
+    let heard = url.into_iter().flat_map(Query::parts).any(|part| is_heard(&key(part)));
+    if heard || url.is_some_and(|url| url.as_str().contains(';')) {
+        return Err("the URL of the request says what to do, too");
+    }
     if headers.contains_key(http::header::CONTENT_ENCODING) || !json::is_declared(headers) {
         return Err("a GraphQL body is `application/json` without a content encoding");
     }
+    let mut reading = Reading::default();
     match json::value(body, DEEPEST).ok_or("the body is not JSON with one meaning")? {
-        Value::Object(request) => read_request(&request),
+        Value::Object(request) => reading.request(&request)?,
         Value::Array(batch) if (1..=MOST_REQUESTS).contains(&batch.len()) => {
-            let mut operations = Vec::new();
             for request in &batch {
-                let request = request.as_object().ok_or("a GraphQL request is an object")?;
-                operations.extend(read_request(request)?);
+                reading.request(request.as_object().ok_or("a GraphQL request is an object")?)?;
             }
-            Ok(operations)
         }
-        _ => Err("the body holds no GraphQL request"),
+        _ => return Err("the body holds no GraphQL request"),
     }
+    Ok(reading.fields)
 }
 
 /// Reads the query of a `GET` (GraphQL over HTTP §5.3).
 ///
 /// # Errors
 /// As [`read_body`].
-pub fn read_query(query: Option<&Query>) -> Result<Vec<Operation>, &'static str> {
-    let parts = query.into_iter().flat_map(Query::parts);
-    let mut documents = parts.filter(|part| key_of(part) == "query");
+pub fn read_query(url: Option<&Query>) -> Result<Fields, &'static str> {
+    let parts: Vec<&str> = url.into_iter().flat_map(Query::parts).collect();
+    if url.is_some_and(|url| url.as_str().contains(';')) {
+        // A border between parameters to some, a character to others.
+        return Err("the query of the URL has a `;`");
+    }
+    let mut documents = parts.iter().filter(|part| key(part) == "query");
     let (Some(document), None) = (documents.next(), documents.next()) else {
-        return Err("the query holds no GraphQL document, or more than one");
+        return Err("the query of the URL holds no GraphQL document, or more than one");
     };
+    let usual = ["query", "operationname", "variables"];
+    let other = |part: &&str| is_heard(&key(part)) && !usual.contains(&key(part).as_str());
+    if parts.iter().any(other) || !document.starts_with("query=") {
+        return Err("the query of the URL says in another way, too, what to do");
+    }
     let text = document.split_once('=').map_or("", |(_, value)| value).replace('+', " ");
     let text = percent_decode_str(&text).decode_utf8().map_err(|_| "the document is not UTF-8")?;
     read_document(&text)
-}
-
-fn read_request(request: &Map<String, Value>) -> Result<Vec<Operation>, &'static str> {
-    if json::has_double(request, &["query"]) {
-        return Err("a member of the request is spelled in two ways");
-    }
-    match request.get("query") {
-        Some(Value::String(document)) => read_document(document),
-        // Persisted documents (`extensions.persistedQuery`, `documentId`) are at the server only.
-        _ => Err("the request holds no GraphQL document"),
-    }
 }
 
 /// Reads a document.
 ///
 /// # Errors
 /// As [`read_body`].
-pub fn read_document(text: &str) -> Result<Vec<Operation>, &'static str> {
-    const BROKEN: &str = "this is not a GraphQL document";
-    let tree = Parser::new(text).recursion_limit(DEEPEST_SELECTION).token_limit(MOST_TOKENS).parse();
-    if tree.errors().next().is_some() {
-        return Err(BROKEN);
-    }
-    let document = tree.document();
-    let mut fragments: HashMap<String, Vec<cst::SelectionSet>> = HashMap::new();
-    let mut operations = Vec::new();
-    for definition in document.definitions() {
-        match definition {
-            cst::Definition::FragmentDefinition(fragment) => {
-                let name = fragment.fragment_name().and_then(|name| name.name()).ok_or(BROKEN)?;
-                let selections = fragment.selection_set().ok_or(BROKEN)?;
-                // Two of one name are no valid document, but a server may take either.
-                fragments.entry(name.text().to_string()).or_default().push(selections);
-            }
-            cst::Definition::OperationDefinition(operation) => operations.push(operation),
-            _ => return Err("the document holds more than operations and fragments"),
+pub fn read_document(text: &str) -> Result<Fields, &'static str> {
+    let mut reading = Reading::default();
+    reading.document(text)?;
+    Ok(reading.fields)
+}
+
+/// A key of the URL's query as the most lenient server reads it: PHP drops blanks in front and what follows `[`.
+fn key(part: &str) -> String {
+    let key = part.split_once('=').map_or(part, |(key, _)| key).replace('+', " ");
+    let key = percent_decode_str(&key).decode_utf8_lossy().to_lowercase();
+    let key = key.split(['[', '\0']).next().unwrap_or_default();
+    key.trim().trim_matches(|c: char| c.is_control()).to_owned()
+}
+
+/// Whether a server may take a key for what it is to do.
+fn is_heard(key: &str) -> bool {
+    ["query", "operationname", "variables", "extensions"].contains(&key) || OTHER_WAYS.contains(&key)
+}
+
+/// What was read of a request so far.
+#[derive(Default)]
+struct Reading {
+    fields: Fields,
+    bytes: usize,
+}
+
+impl Reading {
+    fn request(&mut self, request: &Map<String, Value>) -> Result<(), &'static str> {
+        const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
+        let heard = |name: &String| is_heard(&name.to_lowercase()) && !MEMBERS.contains(&name.as_str());
+        if json::has_double(request, &["query"]) || request.keys().any(heard) {
+            return Err("the request says in another way, too, what to do");
+        }
+        // A persisted document is at the server only; beside a document, some take the one and some the other.
+        if request.get("extensions").is_some_and(|e| e.get("persistedQuery").is_some()) {
+            return Err("the request names a persisted document");
+        }
+        match request.get("query") {
+            Some(Value::String(document)) => self.document(document),
+            _ => Err("the request holds no GraphQL document"),
         }
     }
-    let read = operations.iter().map(|operation| {
-        let kind = match operation.operation_type() {
-            Some(kind) if kind.mutation_token().is_some() => Kind::Mutation,
-            Some(kind) if kind.subscription_token().is_some() => Kind::Subscription,
-            _ => Kind::Query,
-        };
-        let mut found = Found { fragments: &fragments, seen: Vec::new(), fields: Vec::new() };
-        found.look(&operation.selection_set().ok_or(BROKEN)?)?;
-        found.fields.sort_unstable();
-        found.fields.dedup();
-        Ok(Operation { kind, fields: found.fields })
-    });
-    let read: Vec<Operation> = read.collect::<Result<_, &'static str>>()?;
-    if read.is_empty() || read.iter().any(|operation| operation.fields.is_empty()) {
-        return Err("the document holds no operation");
+
+    fn document(&mut self, text: &str) -> Result<(), &'static str> {
+        const BROKEN: &str = "this is not a GraphQL document";
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes > LONGEST {
+            return Err("the documents of the request are too long");
+        }
+        let tree = Parser::new(text).recursion_limit(DEEPEST_SELECTION).token_limit(MOST_TOKENS).parse();
+        if tree.errors().next().is_some() {
+            return Err(BROKEN);
+        }
+        let mut fragments: HashMap<String, Vec<cst::SelectionSet>> = HashMap::new();
+        let mut operations: HashMap<Kind, Vec<cst::SelectionSet>> = HashMap::new();
+        for definition in tree.document().definitions() {
+            match definition {
+                cst::Definition::FragmentDefinition(fragment) => {
+                    let name = fragment.fragment_name().and_then(|name| name.name()).ok_or(BROKEN)?;
+                    let selections = fragment.selection_set().ok_or(BROKEN)?;
+                    // Two of one name are no valid document, but a server may take either.
+                    fragments.entry(name.text().to_string()).or_default().push(selections);
+                }
+                cst::Definition::OperationDefinition(operation) => {
+                    let kind = match operation.operation_type() {
+                        Some(kind) if kind.mutation_token().is_some() => Kind::Mutation,
+                        Some(kind) if kind.subscription_token().is_some() => Kind::Subscription,
+                        _ => Kind::Query,
+                    };
+                    operations.entry(kind).or_default().push(operation.selection_set().ok_or(BROKEN)?);
+                }
+                _ => return Err("the document holds more than operations and fragments"),
+            }
+        }
+        if operations.is_empty() {
+            return Err("the document holds no operation");
+        }
+        operations.into_iter().try_for_each(|(kind, roots)| self.roots(kind, roots, &fragments))
     }
-    Ok(read)
-}
 
-/// The fields of a root, also those that fragments bring.
-struct Found<'d> {
-    fragments: &'d HashMap<String, Vec<cst::SelectionSet>>,
-    seen: Vec<String>,
-    fields: Vec<String>,
-}
-
-impl Found<'_> {
-    fn look(&mut self, selections: &cst::SelectionSet) -> Result<(), &'static str> {
-        for selection in selections.selections() {
-            match selection {
-                cst::Selection::Field(field) => {
-                    let name = field.name().ok_or("a field has no name")?;
-                    self.fields.push(name.text().to_string());
-                }
-                cst::Selection::InlineFragment(fragment) => {
-                    self.look(&fragment.selection_set().ok_or("a fragment is empty")?)?;
-                }
-                cst::Selection::FragmentSpread(spread) => {
-                    let name = spread.fragment_name().and_then(|name| name.name());
-                    let name = name.ok_or("a fragment has no name")?.text().to_string();
-                    if self.seen.contains(&name) {
-                        continue;
+    /// The fields of all roots of one kind, also those that fragments bring; each fragment is looked into once. A
+    /// list of what is still to do, not recursion: the depth is the client's to choose.
+    fn roots(
+        &mut self,
+        kind: Kind,
+        mut to_do: Vec<cst::SelectionSet>,
+        fragments: &HashMap<String, Vec<cst::SelectionSet>>,
+    ) -> Result<(), &'static str> {
+        let mut seen: HashSet<String> = HashSet::new();
+        while let Some(selections) = to_do.pop() {
+            for selection in selections.selections() {
+                match selection {
+                    cst::Selection::Field(field) => {
+                        let name = field.name().ok_or("a field has no name")?;
+                        self.fields.insert((kind, name.text().to_string()));
+                        if self.fields.len() > MOST_FIELDS {
+                            return Err("the request asks for too many fields at once");
+                        }
                     }
-                    let fragments = self.fragments.get(&name).ok_or("a fragment is not in the document")?;
-                    self.seen.push(name);
-                    for fragment in fragments {
-                        self.look(fragment)?;
+                    cst::Selection::InlineFragment(fragment) => {
+                        to_do.push(fragment.selection_set().ok_or("a fragment is empty")?);
+                    }
+                    cst::Selection::FragmentSpread(spread) => {
+                        let name = spread.fragment_name().and_then(|name| name.name());
+                        let name = name.ok_or("a fragment has no name")?.text().to_string();
+                        let fragment = fragments.get(&name).ok_or("a fragment is not in the document")?;
+                        if seen.insert(name) {
+                            to_do.extend(fragment.iter().cloned());
+                        }
                     }
                 }
             }
@@ -185,31 +228,33 @@ impl Found<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(Kind, String)>, &'static str> {
-        Ok(read_document(text)?.into_iter().map(|o| (o.kind, o.fields.join(" "))).collect())
+    fn read(text: &str) -> Result<String, &'static str> {
+        let fields = read_document(text)?;
+        Ok(fields
+            .iter()
+            .map(|(kind, field)| format!("{} {field}", kind.as_str()))
+            .collect::<Vec<_>>()
+            .join(", "))
     }
 
     #[test]
     fn what_counts_is_what_the_roots_are_asked_for() {
         for (text, found) in [
-            ("{ viewer { id } }", &[(Kind::Query, "viewer")][..]),
-            ("query Q($a: Int = 1) { a: viewer { b } c }", &[(Kind::Query, "c viewer")]),
-            ("mutation viewer { issueCreate(x: {y: 1}) { id } }", &[(Kind::Mutation, "issueCreate")]),
-            (
-                "query A { a } mutation B { b } subscription C { c }",
-                &[(Kind::Query, "a"), (Kind::Mutation, "b"), (Kind::Subscription, "c")],
-            ),
+            ("{ viewer { id } }", "query viewer"),
+            ("query Q($a: Int = 1) { a: viewer { b } c }", "query c, query viewer"),
+            ("mutation viewer { issueCreate(x: {y: 1}) { id } }", "mutation issueCreate"),
+            ("query A { a } mutation B { b } subscription C { c }", "mutation b, subscription c, query a"),
             (
                 "mutation { ...F ... on Mutation { two } ... @include(if: true) { three } } \
                  fragment F on Mutation { one ...G } fragment G on Mutation { four ...F }",
-                &[(Kind::Mutation, "four one three two")],
+                "mutation four, mutation one, mutation three, mutation two",
             ),
-            ("query { ok: deleteRepo }", &[(Kind::Query, "deleteRepo")]),
-            ("# mutation { x }\n{ a(s: \"} mutation { b }\") }", &[(Kind::Query, "a")]),
-            ("{ ...F } fragment F on Query { a } fragment F on Query { b }", &[(Kind::Query, "a b")]),
+            ("query { ok: deleteRepo }", "query deleteRepo"),
+            ("# mutation { x }\n{ a(s: \"} mutation { b }\") }", "query a"),
+            ("{ ...F } fragment F on Query { a } fragment F on Query { b }", "query a, query b"),
+            ("query A { ...F } mutation B { ...F } fragment F on X { a }", "mutation a, query a"),
         ] {
-            let found: Vec<(Kind, String)> = found.iter().map(|(k, f)| (*k, (*f).to_owned())).collect();
-            assert_eq!(read(text), Ok(found), "{text}");
+            assert_eq!(read(text).as_deref(), Ok(found), "{text}");
         }
     }
 
@@ -217,10 +262,11 @@ mod tests {
     fn what_cannot_be_read_is_refused() {
         let deep = format!("{}a{}", "{ a ".repeat(5000), "}".repeat(5000));
         let wide = format!("{{ {} }}", "a ".repeat(60_000));
+        let many = format!("{{ {} }}", (0..2000).map(|n| format!("f{n} ")).collect::<String>());
+        let long = format!("{{ a(s: \"{}\") }}", "x".repeat(300_000));
         for bad in [
             "",
             "{",
-            "{ }",
             "query",
             "{ a ",
             "fragment F on Query { a }",
@@ -230,21 +276,50 @@ mod tests {
             "{ a } extend type Q { b: C }",
             &deep,
             &wide,
+            &many,
+            &long,
         ] {
             assert!(read_document(bad).is_err(), "{bad:.60}");
         }
     }
 
+    /// Fragments that nest in fragments would be deeper than any stack, and fields times operations larger than any
+    /// memory.
     #[test]
-    fn a_body_is_one_request_or_a_batch() {
+    fn fragments_cost_what_they_are_long() {
+        let (open, close) = ("...{".repeat(90), "}".repeat(90));
+        let nested: String =
+            (0..150).map(|n| format!("fragment f{n} on Q{{{open}...f{}{close}}}", n + 1)).collect();
+        assert_eq!(
+            read(&format!("{{...f0}}{nested}fragment f150 on Q{{viewer}}")).as_deref(),
+            Ok("query viewer")
+        );
+        let fields: String = (0..900).map(|n| format!("f{n} ")).collect();
+        let operations: String = (0..3000).map(|n| format!("query a{n}{{...F}}")).collect();
+        let fields = read_document(&format!("fragment F on Q{{{fields}}}{operations}")).unwrap();
+        assert_eq!(fields.len(), 900);
+    }
+
+    fn json() -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", http::HeaderValue::from_static("application/json"));
-        let count = |body: &str| read_body(body.as_bytes(), &headers).map(|o| o.len());
-        assert_eq!(count(r#"{"query":"{ a }","operationName":null,"variables":{}}"#), Ok(1));
+        headers
+    }
+
+    #[test]
+    fn a_body_is_one_request_or_a_batch() {
+        let count = |body: &str| read_body(body.as_bytes(), &json(), None).map(|fields| fields.len());
+        assert_eq!(
+            count(r#"{"query":"{ a }","operationName":null,"variables":{},"extensions":{"x":1}}"#),
+            Ok(1)
+        );
         assert_eq!(count(r#"[{"query":"{ a }"},{"query":"mutation { b }"}]"#), Ok(2));
         for bad in [
             r#"{"query":"{ a }","query":"mutation { b }"}"#,
             r#"{"query":"{ a }","Query":"mutation { b }"}"#,
+            r#"{"query":"{ a }","documentId":"x"}"#,
+            r#"{"query":"{ a }","id":"x"}"#,
+            r#"{"query":"{ a }","extensions":{"persistedQuery":{"version":1,"sha256Hash":"x"}}}"#,
             r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"x"}}}"#,
             r#"{"query":7}"#,
             "[]",
@@ -252,6 +327,32 @@ mod tests {
             "{ a }",
         ] {
             assert!(count(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_and_a_body_do_not_both_say_what_to_do() {
+        let body = br#"{"query":"{ a }"}"#;
+        let with = |url: &str| read_body(body, &json(), Some(&Query::parse(url).unwrap())).is_ok();
+        assert!(with("page=1&tenant=x"));
+        for bad in
+            ["query=x", "QUERY=x", "a=1&%71uery=x", "query%5B%5D=x", "+query=x", "documentId=x", "a=1;b=2"]
+        {
+            assert!(!with(bad), "{bad}");
+        }
+        let get = |url: &str| read_query(Some(&Query::parse(url).unwrap())).map(|fields| fields.len());
+        assert_eq!(get("query=%7B+a+%7D&operationName=&variables=%7B%7D&page=2"), Ok(1));
+        for bad in [
+            "page=1",
+            "query=%7Ba%7D&query=%7Bb%7D",
+            "query=%7Ba%7D&%20query=%7Bb%7D",
+            "query=%7Ba%7D&query%5B%5D=%7Bb%7D",
+            "Query=%7Ba%7D",
+            "query=%7Ba%7D&id=7",
+            "query=%7Ba%7D&extensions=%7B%7D",
+            "query=query%20A%7Ba%7D%23;%0Aquery%20M%7Bb%7D",
+        ] {
+            assert!(get(bad).is_err(), "{bad}");
         }
     }
 }

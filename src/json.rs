@@ -3,19 +3,31 @@
 //! `serde_json` lets the last of two members win when it reads into a map, so two readers of one text could see
 //! two tenants, or two tools (RFC 8259 §4 and RFC 7519 §4 leave the choice to us: refuse).
 
-use std::fmt;
+use std::{cell::Cell, collections::HashSet, fmt};
 
 use http::{HeaderMap, header};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a value with at most `depth` levels of objects and arrays. None where it is no JSON or has two meanings;
-/// there is no error to print, `serde_json` would repeat what it read.
+/// What the values of one text may cost, where one that is no object costs 1. A small object takes as much memory as
+/// many numbers.
+const BUDGET: usize = 200_000;
+/// What an object costs.
+const OBJECT: usize = 16;
+
+/// Reads a value with at most `depth` levels of objects and arrays. None where it is no JSON, has two meanings, or
+/// would take a multiple of its size in memory; there is no error to print, `serde_json` would repeat what it read.
 pub fn value(bytes: &[u8], depth: usize) -> Option<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth }.deserialize(&mut reader).ok()?;
+    let value = Strict { depth, budget: &Cell::new(BUDGET) }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
     Some(value)
+}
+
+/// Whether a text is JSON with one meaning, with at most `depth` levels. Takes memory for one path through it only.
+pub fn is_plain(bytes: &[u8], depth: usize) -> bool {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Plain { depth }.deserialize(&mut reader).is_ok() && reader.end().is_ok()
 }
 
 /// Reads an object, as [`value`].
@@ -45,23 +57,33 @@ pub fn is_declared(headers: &HeaderMap) -> bool {
             Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
                 charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
             }
-            _ => true,
+            // `charset*=…` (RFC 8187) and other ways to say it.
+            Some((name, _)) => !name.trim().to_ascii_lowercase().starts_with("charset"),
+            None => true,
         })
 }
 
 /// Reads a value with at most `depth` levels below it.
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'b> {
     depth: usize,
+    budget: &'b Cell<usize>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn deeper<E: Error>(self) -> Result<Self, E> {
-        self.depth.checked_sub(1).map(|depth| Self { depth }).ok_or_else(|| E::custom("too deep"))
+        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("too deep"))?;
+        Ok(Self { depth, ..self })
+    }
+
+    fn pay<E: Error>(self, cost: usize) -> Result<(), E> {
+        let left = self.budget.get().checked_sub(cost).ok_or_else(|| E::custom("too many values"))?;
+        self.budget.set(left);
+        Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -69,7 +91,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +126,7 @@ impl<'de> Visitor<'de> for Strict {
         let below = self.deeper()?;
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(below)? {
+            self.pay(1)?;
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -111,14 +134,86 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let below = self.deeper()?;
+        self.pay(OBJECT)?;
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            self.pay(1)?;
             let value = members.next_value_seed(below)?;
             if map.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member occurs twice"));
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+/// Reads a value and keeps nothing of it.
+#[derive(Clone, Copy)]
+struct Plain {
+    depth: usize,
+}
+
+impl Plain {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        self.depth.checked_sub(1).map(|depth| Self { depth }).ok_or_else(|| E::custom("too deep"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON with unique members")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let below = self.deeper()?;
+        while items.next_element_seed(below)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let below = self.deeper()?;
+        let mut names = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if !names.insert(name) {
+                return Err(A::Error::custom("a member occurs twice"));
+            }
+            members.next_value_seed(below)?;
+        }
+        Ok(())
     }
 }
 
@@ -156,6 +251,17 @@ mod tests {
             assert!(object(twice.as_bytes()).is_none(), "{twice}");
         }
         assert!(object(br#"{"sub":"a","act":{"sub":"a"}}"#).is_some());
+    }
+
+    #[test]
+    fn a_text_that_swells_in_memory_is_not_read() {
+        let objects = |count: usize| format!("{{\"a\":[{}0]}}", "{\"a\":1},".repeat(count));
+        assert!(object(objects(10_000).as_bytes()).is_some());
+        assert!(object(objects(15_000).as_bytes()).is_none());
+        assert!(is_plain(objects(15_000).as_bytes(), 16));
+        for bad in ["{\"a\":1,\"a\":1}", "{} {}", "[", "[[[1]]]", "\u{feff}{}"] {
+            assert!(!is_plain(bad.as_bytes(), 2), "{bad}");
+        }
     }
 
     #[test]

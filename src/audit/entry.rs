@@ -61,6 +61,9 @@ pub struct Rpc {
     pub name: Option<String>,
     /// Messages in the request.
     pub messages: usize,
+    /// What each of several messages asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub batch: Vec<String>,
 }
 
 /// What was attached.

@@ -12,13 +12,26 @@ pub(crate) enum Seen {
     Nothing,
     /// Messages of the Model Context Protocol.
     Mcp(mcp::Body),
-    /// GraphQL operations.
-    GraphQl(Vec<graphql::Operation>),
+    /// Fields of GraphQL roots.
+    GraphQl(graphql::Fields),
     /// Something that has no single meaning. What is wrong, safe to show.
     Unclear(&'static str),
 }
 
 impl Seen {
+    /// Whether the body, or the query in its place, was looked into.
+    pub(super) fn is_something(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
+    /// Without arguments of tools that take much memory: while an answer is under way they are asked for only when
+    /// the policy changes, and a condition that then misses them takes the answer away.
+    pub(super) fn keep_little(&mut self) {
+        if let Self::Mcp(body) = self {
+            body.keep_little();
+        }
+    }
+
     pub(crate) const NOTHING: &'static Self = &Self::Nothing;
 }
 
@@ -78,9 +91,7 @@ impl<'q> From<&'q mcp::Item> for Act<'q> {
     }
 }
 
-/// The fields that operations ask for.
-pub(super) fn fields(operations: &[graphql::Operation]) -> impl Iterator<Item = Act<'_>> {
-    operations
-        .iter()
-        .flat_map(|operation| operation.fields.iter().map(|field| Act::Field(operation.kind, field)))
+/// The fields that a request asks for.
+pub(super) fn fields(fields: &graphql::Fields) -> impl Iterator<Item = Act<'_>> {
+    fields.iter().map(|(kind, field)| Act::Field(*kind, field))
 }

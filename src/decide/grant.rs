@@ -74,7 +74,7 @@ impl Grant {
         let Shown { role, in_a_stream } = self.shown.clone().filter(|_| asked_for)?;
         let session = self.context.integration_id.as_ref().filter(|_| in_a_stream).map(|integration| {
             let owner = owner(&self.context.identity, integration);
-            mcp::Opening::new(self.asked.live.sessions.clone(), owner)
+            mcp::Opening::new(self.asked.live.sessions.clone(), owner, self.asked.target.path.clone())
         });
         let named = move |kind, name: &str| role.find(&Act::Named { kind, name, arguments: None }).is_some();
         Some(mcp::Reading { lists: mcp::Lists::new(named), session })

@@ -11,7 +11,7 @@ use super::{
     role::{method_hint, named_kind, parse_graphql, parse_grpc},
     shape,
     source::Span,
-    when::When,
+    when::{Patience, When},
     yaml::Node,
 };
 use crate::{graphql, mcp};
@@ -53,15 +53,15 @@ pub(super) enum Effect {
 
 impl Guard {
     /// Whether it holds for an act. Where `when` cannot be told, it holds.
-    pub(super) fn holds(&self, act: &Act<'_>, question: &Question<'_>) -> bool {
-        self.matched.covers(act, self.service.is_some())
-            && self.when.as_ref().is_none_or(|when| when.is_true(act, question))
+    pub(super) fn holds(&self, act: &Act<'_>, question: &Question<'_>, patience: &Patience) -> bool {
+        self.matched.covers(act)
+            && self.when.as_ref().is_none_or(|when| when.is_true(act, question, patience))
     }
 }
 
 impl Matched {
-    /// Whether it looks at an act. `named` says that the guard names the service.
-    fn covers(&self, act: &Act<'_>, named: bool) -> bool {
+    /// Whether it looks at an act.
+    fn covers(&self, act: &Act<'_>) -> bool {
         match (self, act) {
             (Self::Http(methods, pattern), Act::Http(method, path)) => {
                 methods.contains(*method) && pattern.guards(path)
@@ -76,7 +76,7 @@ impl Matched {
                 kind == asked && glob.matches(field, Case::Insensitive)
             }
             // What cannot be read may be anything.
-            (Self::GraphQl(..), Act::Unreadable(_)) => named,
+            (Self::GraphQl(..), Act::Unreadable(_)) => true,
             _ => false,
         }
     }
@@ -94,6 +94,18 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> Option
     };
     let (service, what) = parse_match(matched, findings)?;
     let text = reader::text(matched, "`match`", findings)?.into();
+    let missing: &[&str] = match &what {
+        Matched::Http(..) => &["tool", "arguments", "operation", "field"],
+        Matched::Named(..) => &["field"],
+        Matched::GraphQl(..) => &["tool", "arguments"],
+    };
+    if let Some(Some(when)) = &when
+        && when.asks_for(missing)
+    {
+        findings
+            .report(matched.span, "the condition asks for what no request that this guard matches has")
+            .hint("match `tool NAME` for `request.tool` and `request.arguments`, `graphql …` for `request.field`");
+    }
     let label = format!("guards[{index}]").into();
     let when = match when {
         Some(when) => Some(when?),

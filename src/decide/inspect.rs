@@ -16,10 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    act::{Act, Seen},
-    protocol::Look,
-};
+use super::{act::Seen, protocol::Look};
 use crate::{
     audit::Rpc,
     context::TenantId,
@@ -35,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bodies held at the same time, of one tenant and of all, in KiB. Others wait for their place.
 const ROOM_OF_TENANT: u32 = 16 << 10;
 const ROOM_OF_ALL: u32 = 128 << 10;
-/// Fields of GraphQL in a record.
-const MOST_FIELDS: usize = 20;
+/// Fields of GraphQL in a record, those that write first.
+const MOST_FIELDS: usize = 100;
 /// The longest name in a record, in characters.
 const LONGEST_NAME: usize = 200;
 
@@ -106,20 +103,41 @@ pub(super) async fn look(
         }
         Look::GraphQl => {
             let body = read(message, limit, room, tenant).await?;
-            graphql::read_body(&body, &message.headers).map_or_else(Seen::Unclear, Seen::GraphQl)
+            let url = message.target.query.as_ref();
+            graphql::read_body(&body, &message.headers, url).map_or_else(Seen::Unclear, Seen::GraphQl)
         }
+        Look::GraphQlInQuery if has_body(message) => Seen::Unclear("a `GET` has a body"),
         Look::GraphQlInQuery => {
             graphql::read_query(message.target.query.as_ref()).map_or_else(Seen::Unclear, Seen::GraphQl)
         }
+        Look::McpWithoutBody => {
+            message.manner.dialect = Dialect::Mcp(mcp::Waiting::nobody());
+            if has_body(message) {
+                return Err(broken("only a `POST` to an MCP server has a body"));
+            }
+            Seen::Nothing
+        }
     };
-    if let Seen::GraphQl(operations) = &seen {
-        let fields = super::act::fields(operations).take(MOST_FIELDS).map(|act| match act {
-            Act::Field(kind, field) => format!("{} {}", kind.as_str(), shown(field)),
-            other => other.to_string(),
-        });
-        message.entry.graphql(fields.collect());
+    if let Seen::GraphQl(fields) = &seen {
+        // What writes comes first.
+        let first = fields.iter().take(MOST_FIELDS);
+        let mut list: Vec<String> =
+            first.map(|(kind, field)| format!("{} {}", kind.as_str(), shown(field))).collect();
+        if fields.len() > MOST_FIELDS {
+            list.push(format!("and {} more", fields.len() - MOST_FIELDS));
+        }
+        message.entry.graphql(list);
+    }
+    if seen.is_something() {
+        // Another protocol could not be looked into; a server may answer as if none had been asked for.
+        message.upgrade = None;
     }
     Ok(seen)
+}
+
+fn has_body(message: &Message) -> bool {
+    use http_body::Body as _;
+    !message.body.is_end_stream()
 }
 
 /// Reads the body whole and puts it back.
@@ -163,19 +181,32 @@ fn malformed(unclear: mcp::Unclear) -> Reason {
     Reason::RequestMalformed { what: unclear.what, token, status: 400 }
 }
 
-/// What a record says of messages: the first that names something, or the first.
+/// What a record says of messages: the first that names something, or the first; of a batch, all of them.
 fn record(body: &mcp::Body) -> Rpc {
     let named = |item: &&mcp::Item| matches!(item.ask, mcp::Ask::Named(..));
     let item = body.items().iter().find(named).or(body.items().first());
     let (tool, name) = match item.map(|item| &item.ask) {
         Some(mcp::Ask::Named(mcp::Named::Tool, name)) => (Some(shown(name)), None),
-        // The query of a resource may hold anything.
-        Some(mcp::Ask::Named(mcp::Named::Resource, uri)) => (None, uri.split(['?', '#']).next().map(shown)),
-        Some(mcp::Ask::Named(mcp::Named::Prompt, name)) => (None, Some(shown(name))),
+        Some(mcp::Ask::Named(kind @ (mcp::Named::Resource | mcp::Named::Prompt), name)) => {
+            (None, Some(recorded(*kind, name)))
+        }
         _ => (None, None),
     };
     let method = item.map(|item| shown(&item.method)).unwrap_or_default();
-    Rpc { method, tool, name, messages: body.items().len() }
+    let batch = body.items().iter().map(|item| match &item.ask {
+        mcp::Ask::Named(kind, name) => format!("{} {}", kind.as_str(), recorded(*kind, name)),
+        mcp::Ask::List(_) | mcp::Ask::Plumbing => shown(&item.method),
+    });
+    let batch = if body.items().len() > 1 { batch.collect() } else { Vec::new() };
+    Rpc { method, tool, name, messages: body.items().len(), batch }
+}
+
+/// A name as it may be written down: the query of a resource may hold anything.
+fn recorded(kind: mcp::Named, name: &str) -> String {
+    match kind {
+        mcp::Named::Resource => shown(name.split(['?', '#']).next().unwrap_or_default()),
+        _ => shown(name),
+    }
 }
 
 fn shown(name: &str) -> String {

@@ -14,6 +14,7 @@ use super::{
     role::{Role, RoleLine},
     service::Service,
     tenant::{Agent, Covering, Grant, Integration, Tenant, TierKind},
+    when::Patience,
 };
 use crate::{
     context::{AgentId, Identity, Selection, TenantId, Tier, UserId},
@@ -184,6 +185,9 @@ impl Policy {
 
     fn judge_in(&self, mode: Mode, question: &Question<'_>) -> Judgement<'_> {
         let mut grounds = Grounds::new(mode);
+        // A question that is made up may say what nobody would look for where it leads.
+        let unseen = question.token.is_none() && question.seen.is_something() && self.looks_away(question);
+        let question = &Question { seen: if unseen { Seen::NOTHING } else { question.seen }, ..*question };
         let outcome = self.weigh(question, &mut grounds);
         Judgement { outcome, grounds }
     }
@@ -196,14 +200,27 @@ impl Policy {
         }
         let chosen = || {
             let tenant = self.tenant(question.tenant)?;
-            let agent = tenant.agent(question.agent);
-            choose(tenant, agent, question, &mut Grounds::new(Mode::Enforce)).ok()?
+            // Nobody's body is read who may do nothing there.
+            let agent = tenant.agent(question.agent).filter(|agent| !agent.disabled)?;
+            let chosen = choose(tenant, Some(agent), question, &mut Grounds::new(Mode::Enforce)).ok()??;
+            agent.grant(&chosen).map(|_| chosen)
         };
         chosen().map_or(nothing, |Covering { integration, .. }| Inspection {
             look: integration.service.looks_for(question.method, &question.target.path),
             limit: integration.service.plan.max_body,
             integration: Some(integration),
         })
+    }
+
+    /// Whether the services at the destination are none whose bodies are looked into there.
+    pub(super) fn looks_away(&self, question: &Question<'_>) -> bool {
+        let Some(tenant) = self.tenant(question.tenant) else { return true };
+        let mut covering = tenant.covering(&question.target.authority).peekable();
+        covering.peek().is_some()
+            && covering.all(|c| {
+                let service = &c.integration.service;
+                service.looks_for(question.method, &question.target.path) == Look::Nothing
+            })
     }
 
     fn weigh<'p>(&'p self, question: &Question<'_>, grounds: &mut Grounds<'p>) -> Result<Permit<'p>, Reason> {
@@ -463,8 +480,12 @@ fn weigh_guards<'p>(
     if matches!(service.protocol, Protocol::Mcp(_)) && question.method == Method::Delete {
         acts.clear();
     }
+    let patience = Patience::default();
     for guard in &service.guards {
-        let Some(act) = acts.iter().find(|act| guard.holds(act, question)) else { continue };
+        let held: Vec<&Act<'_>> = acts.iter().filter(|act| guard.holds(act, question, &patience)).collect();
+        if held.is_empty() {
+            continue;
+        }
         grounds.guards.push(guard);
         let reason = match &guard.effect {
             Effect::Deny(sentence) => Reason::ActionDenied {
@@ -473,20 +494,30 @@ fn weigh_guards<'p>(
                 granted_role: Some(grant.role.id.shared()),
             },
             Effect::Approval => {
-                Reason::ApprovalRequired { guard: guard.label.clone(), action: act.to_string() }
+                Reason::ApprovalRequired { guard: guard.label.clone(), action: all_of(&held) }
             }
         };
         if guard.shadow {
             grounds.objection.get_or_insert(reason);
         } else if guard.effect == Effect::Approval && grounds.mode == Mode::Enforce {
             // A denial by a later guard comes before the question to a human.
-            let action = act.to_string();
+            let action = all_of(&held);
             grounds.approval.get_or_insert_with(|| Approval { guard: guard.label.clone(), action });
         } else {
             grounds.object(reason)?;
         }
     }
     Ok(())
+}
+
+/// What a human is asked for: each act, the first few by name.
+fn all_of(acts: &[&Act<'_>]) -> String {
+    const NAMED: usize = 5;
+    let mut names: Vec<String> = acts.iter().take(NAMED).map(ToString::to_string).collect();
+    if acts.len() > NAMED {
+        names.push(format!("{} more", acts.len() - NAMED));
+    }
+    names.join(", ")
 }
 
 fn weigh_tier(question: &Question<'_>, integration: &Integration) -> Result<Tier, Reason> {

@@ -253,7 +253,7 @@ impl Policies {
         mut message: Message,
         caller: Caller,
         selection: Selection,
-        (ask, seen): (Ask, Arc<Seen>),
+        (ask, mut seen): (Ask, Arc<Seen>),
     ) -> Result<Granted, Refusal> {
         message.entry.under_policy(policy.revision().clone(), policy.hash().clone());
         let judgement = policy.judge(&question(&message, caller.identity(), &selection, (ask, &seen)));
@@ -261,12 +261,14 @@ impl Policies {
         let enforced = judgement.enforced();
         let speaks_mcp = judgement.lists_for();
         if speaks_mcp.is_some() {
-            // Another protocol could not be looked into; a server may answer as if none had been asked for.
             message.upgrade = None;
         }
         let shown = speaks_mcp.filter(|_| enforced);
         match judgement.into_outcome() {
             Ok(permit) => {
+                if let Some(seen) = Arc::get_mut(&mut seen) {
+                    seen.keep_little();
+                }
                 let permitted = Permitted { permit, shown, enforced };
                 Ok(Granted::new(message, caller, selection, (self.0.clone(), ask, seen), permitted))
             }
@@ -281,6 +283,7 @@ pub(super) fn owner(identity: &Identity, integration: &IntegrationId) -> mcp::Ow
         tenant: identity.tenant_id.clone(),
         integration: integration.clone(),
         agent: identity.agent_id.clone(),
+        user: identity.user_id.clone(),
     }
 }
 

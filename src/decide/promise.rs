@@ -67,8 +67,8 @@ impl Request {
                     "mutation" => graphql::Kind::Mutation,
                     _ => return Err("`graphql` is followed by `query` or `mutation`".to_owned()),
                 };
-                let operation = graphql::Operation { kind, fields: vec![(*field).to_owned()] };
-                Ok(Self { seen: Seen::GraphQl(vec![operation]).into(), ..Self::parse("POST", url)? })
+                let fields = graphql::Fields::from([(kind, (*field).to_owned())]);
+                Ok(Self { seen: Seen::GraphQl(fields).into(), ..Self::parse("POST", url)? })
             }
             ["grpc", path, "@", url] => Self::parse("POST", &format!("{}{path}", url.trim_end_matches('/'))),
             [method, url] => Self::parse(method, url),

@@ -18,6 +18,8 @@ pub(super) enum Look {
     Mcp,
     /// The same, where the answer is read in the stream of a session.
     McpInSession,
+    /// That there is none: an MCP server is told something by `POST` only.
+    McpWithoutBody,
     /// GraphQL operations.
     GraphQl,
     /// GraphQL operations, in the query of the URL.
@@ -37,13 +39,15 @@ pub(super) enum Protocol {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     path: Path,
+    /// What servers may take for the same path: another case, a final `/` and the like.
+    near: Pattern,
     /// Where messages go in the transport of 2024-11-05, whose `path` is only listened on.
     pub(super) messages: Option<Path>,
 }
 
 impl Endpoint {
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        self.path == *path || self.messages.as_ref() == Some(path)
+        self.near.guards(path) || self.messages.as_ref() == Some(path)
     }
 
     /// Where messages are sent.
@@ -108,10 +112,19 @@ pub(super) fn read_mcp(node: &Node, fields: &Fields<'_>, findings: &mut Findings
         }
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if rest.contains(['?', '#']) {
+        findings.report(node.span, "the URL of an MCP server has no query and no fragment");
+        return None;
+    }
     let path = Path::parse(if path.is_empty() { "/" } else { path });
     let hosts = Hosts::one(authority, scheme).map_err(|message| _ = findings.report(node.span, message));
     match (hosts, path) {
-        (Ok(hosts), Ok(path)) => Some(Server { scheme, hosts, endpoint: Endpoint { path, messages } }),
+        (Ok(hosts), Ok(path)) => {
+            let near =
+                Pattern::parse(path.as_str()).map_err(|message| _ = findings.report(node.span, message));
+            let endpoint = Endpoint { path, near: near.ok()?, messages };
+            Some(Server { scheme, hosts, endpoint })
+        }
         (_, Err(bad)) => {
             findings.report(node.span, bad.to_string());
             None
@@ -131,6 +144,10 @@ enum Transport {
 
 fn read_path(node: &Node, what: &str, findings: &mut Findings) -> Option<Path> {
     let text = reader::text(node, what, findings)?;
+    if text.contains(['?', '#']) {
+        findings.report(node.span, format!("{what} is a path without a query"));
+        return None;
+    }
     Path::parse(text).map_err(|bad| _ = findings.report(node.span, format!("{what} is a path: {bad}"))).ok()
 }
 
@@ -138,6 +155,7 @@ fn read_path(node: &Node, what: &str, findings: &mut Findings) -> Option<Path> {
 pub(super) fn read_graphql(node: &Node, findings: &mut Findings) -> Option<Pattern> {
     let text = reader::text(node, "`graphql`", findings)?;
     Pattern::parse(text)
+        .map(|pattern| Pattern { rest: true, ..pattern })
         .map_err(|message| {
             findings
                 .report(node.span, format!("`graphql` is the path of the service's GraphQL: {message}"))

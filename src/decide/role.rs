@@ -210,6 +210,11 @@ fn parse_line(text: &str, visible: Visible) -> Result<(Grants, Arc<str>), Wrong>
         }
         Visible::Http | Visible::Mcp => {}
     }
+    if kind == Some(mcp::Named::Method)
+        && let Some(instead) = never_a_method(rest)
+    {
+        return wrong(&format!("a `method` line never grants `{rest}`"), instead);
+    }
     if let Some(kind) = kind {
         let glob =
             Glob::parse(rest).map_err(|message| (message, Some(format!("for example `{first} list_*`"))))?;
@@ -222,6 +227,21 @@ fn parse_line(text: &str, visible: Visible) -> Result<(Grants, Arc<str>), Wrong>
             Ok((Grants::Http(Methods::POST, pattern), rest.into()))
         }
         _ => parse_http(first, rest),
+    }
+}
+
+/// What to write for a method that is no role's to grant as such.
+fn never_a_method(method: &str) -> Option<&'static str> {
+    match method {
+        "tools/call" => Some("write `tool NAME`"),
+        "prompts/get" => Some("write `prompt NAME`"),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Some("write `resource URI`"),
+        "completion/complete" => Some("it goes with `prompt` and `resource` lines"),
+        "initialize" | "ping" | "server/discover" | "logging/setLevel" | "tools/list" => {
+            Some("leave it out: every role with a line may do it")
+        }
+        _ if method.starts_with("notifications/") => Some("leave it out: every role with a line may do it"),
+        _ => None,
     }
 }
 

@@ -64,10 +64,10 @@ impl Service {
             Protocol::Mcp(endpoint) if method == Method::Post && endpoint.takes(method, path) => {
                 if endpoint.messages.is_some() { Look::McpInSession } else { Look::Mcp }
             }
+            Protocol::Mcp(_) => Look::McpWithoutBody,
             Protocol::Http(Some(graphql)) if graphql.guards(path) => match method {
-                Method::Post => Look::GraphQl,
                 Method::Get | Method::Head => Look::GraphQlInQuery,
-                _ => Look::Nothing,
+                _ => Look::GraphQl,
             },
             _ => Look::Nothing,
         }
@@ -116,7 +116,7 @@ pub(super) fn read(key: &Key, node: &Node, findings: &mut Findings) -> Option<Se
     } else {
         let mut lines = roles.iter().flatten().flat_map(|role| &role.lines);
         let speaks = lines.any(|line| matches!(line.grants, Grants::GraphQl(..)));
-        let usual = || Pattern::parse("/graphql").ok().filter(|_| speaks);
+        let usual = || Pattern::parse("/graphql/**").ok().filter(|_| speaks);
         (Protocol::Http(graphql.flatten().or_else(usual)), hosts)
     };
     let plan = plan::Service {
@@ -143,7 +143,7 @@ impl Service {
     /// A guard speaks of its GraphQL: from here on it is looked at, even if no role does.
     pub(super) fn look_at_graphql(&mut self) {
         if let Protocol::Http(graphql @ None) = &mut self.protocol {
-            *graphql = Pattern::parse("/graphql").ok();
+            *graphql = Pattern::parse("/graphql/**").ok();
         }
     }
 }

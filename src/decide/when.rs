@@ -4,14 +4,16 @@
 //! field is missing or a type does not fit, the guard holds. What could make it expensive is refused at load.
 
 use std::{
-    sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
+    cell::Cell,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use cel::{
-    Context, Env, IdedExpr, Program, Value,
-    common::ast::{EntryExpr, Expr, LiteralValue},
+    Context, Env, IdedExpr, Value,
+    common::ast::{CallExpr, EntryExpr, Expr, LiteralValue},
 };
+use regex::{Regex, RegexBuilder};
 use serde::Serialize;
 
 use super::{
@@ -21,10 +23,11 @@ use super::{
     reader::{self, closest, list, short},
     yaml::Node,
 };
+use crate::mcp;
 
 /// The longest expression, in bytes.
 const LONGEST: usize = 2048;
-/// The most values in a tool's arguments that an expression is run over.
+/// The most values in a tool's arguments that an expression is run over; 64 bytes of text count as one.
 const MOST_VALUES: usize = 4096;
 
 const ROOTS: [&str; 5] = ["request", "token", "agent", "tenant", "time"];
@@ -36,11 +39,29 @@ const TIME: [&str; 7] = ["unix", "year", "month", "day", "weekday", "hour", "min
 const FUNCTIONS: [&str; 10] =
     ["contains", "startsWith", "endsWith", "matches", "size", "has", "string", "int", "double", "bool"];
 
-static ENVIRONMENT: LazyLock<std::sync::Arc<Env>> = LazyLock::new(|| Env::stdlib().into());
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Env::stdlib().into());
+
+/// How long the conditions of one request may take together. A client chooses what they run over; beyond this they
+/// cannot be told, and their guards hold.
+const LONGEST_TIME: Duration = Duration::from_millis(100);
+/// The largest pattern, compiled, in bytes.
+const LARGEST_PATTERN: usize = 1 << 20;
+/// The function that stands for `matches` with a pattern that is compiled.
+const MATCHES: &str = "matches_pattern";
+
+/// The time that the conditions of one request have left.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Cell<Duration>);
 
 /// A condition, compiled.
 pub(super) struct When {
-    program: Program,
+    program: IdedExpr,
+    /// The patterns of `matches`, compiled once.
+    patterns: Arc<[Regex]>,
+    /// The members that it asks for, by name.
+    names: Vec<String>,
+    /// Those of `request`.
+    of_request: Vec<String>,
     /// What it speaks of.
     roots: Vec<&'static str>,
     /// As it is written.
@@ -64,27 +85,47 @@ impl When {
                 return None;
             }
         };
-        let mut check = Check { roots: Vec::new(), bound: Vec::new() };
-        if let Err(Wrong { message, hint }) = check.look(program.expression()) {
+        let mut check = Check::default();
+        let mut program = program.expression().clone();
+        if let Err(Wrong { message, hint }) = check.top(&mut program) {
             findings.report(node.span, message);
             if let Some(hint) = hint {
                 findings.hint(hint);
             }
             return None;
         }
-        Some(Self { program, roots: check.roots, text: text.to_owned() })
+        let Check { roots, names, of_request, patterns, .. } = check;
+        Some(Self { program, patterns: patterns.into(), names, of_request, roots, text: text.to_owned() })
+    }
+
+    /// Whether it asks for one of these members of `request`.
+    pub(super) fn asks_for(&self, members: &[&str]) -> bool {
+        self.of_request.iter().any(|name| members.contains(&name.as_str()))
     }
 
     /// Whether it is true of an act, or cannot be told.
-    pub(super) fn is_true(&self, act: &Act<'_>, question: &Question<'_>) -> bool {
-        !matches!(self.evaluate(act, question), Some(false))
+    pub(super) fn is_true(&self, act: &Act<'_>, question: &Question<'_>, patience: &Patience) -> bool {
+        if patience.0.get() > LONGEST_TIME {
+            return true;
+        }
+        let began = Instant::now();
+        let answer = self.evaluate(act, question);
+        patience.0.set(patience.0.get() + began.elapsed());
+        answer != Some(false)
     }
 
     fn evaluate(&self, act: &Act<'_>, question: &Question<'_>) -> Option<bool> {
         let mut context = Context::with_env(ENVIRONMENT.clone());
+        let patterns = self.patterns.clone();
+        context
+            .add_function(MATCHES, move |text: Arc<String>, number: i64| {
+                let pattern = usize::try_from(number).ok().and_then(|number| patterns.get(number));
+                pattern.is_some_and(|pattern| pattern.is_match(&text))
+            })
+            .ok()?;
         for root in &self.roots {
             let value = match *root {
-                "request" => cel::to_value(request(act, question)?),
+                "request" => cel::to_value(request(act, question, &self.names)?),
                 "token" => cel::to_value(token(question)),
                 "agent" => cel::to_value(question.agent.as_str()),
                 "tenant" => cel::to_value(question.tenant.as_str()),
@@ -92,7 +133,7 @@ impl When {
             };
             context.add_variable_from_value(*root, value.ok()?);
         }
-        match self.program.execute(&context) {
+        match context.resolve(&self.program) {
             Ok(Value::Bool(answer)) => Some(answer),
             _ => None,
         }
@@ -111,15 +152,65 @@ struct Wrong {
 }
 
 /// Walks an expression at load: only names that exist, only functions that are known, no cost without bound.
+#[derive(Default)]
 struct Check {
     roots: Vec<&'static str>,
+    names: Vec<String>,
+    of_request: Vec<String>,
+    patterns: Vec<Regex>,
     /// Variables that a macro such as `exists` brings, one set for each level.
     bound: Vec<Vec<String>>,
 }
 
 impl Check {
-    fn look(&mut self, expression: &IdedExpr) -> Result<(), Wrong> {
-        match &expression.expr {
+    fn top(&mut self, expression: &mut IdedExpr) -> Result<(), Wrong> {
+        let is_truth = !matches!(
+            &expression.expr,
+            Expr::Ident(_)
+                | Expr::List(_)
+                | Expr::Map(_)
+                | Expr::Literal(
+                    LiteralValue::Bytes(_)
+                        | LiteralValue::Double(_)
+                        | LiteralValue::Int(_)
+                        | LiteralValue::Null
+                        | LiteralValue::String(_)
+                        | LiteralValue::UInt(_)
+                )
+        );
+        if !is_truth {
+            return Err(Wrong {
+                message: "`when` is true or false, and this is neither".to_owned(),
+                hint: Some("for example `request.method == \"DELETE\"`".to_owned()),
+            });
+        }
+        self.look(expression)
+    }
+
+    /// `matches` with its pattern compiled, under a name of our own: CEL's compiles it at every call.
+    fn pattern(&mut self, call: &mut CallExpr) -> Result<(), Wrong> {
+        let Some(IdedExpr { expr: Expr::Literal(LiteralValue::String(pattern)), id }) = call.args.pop()
+        else {
+            return Err(Wrong {
+                message: "the pattern of `matches` is a text in quotes".to_owned(),
+                hint: Some("what comes with a request must not be a pattern".to_owned()),
+            });
+        };
+        let compiled = RegexBuilder::new(pattern.inner()).size_limit(LARGEST_PATTERN).build();
+        let compiled = compiled.map_err(|_| Wrong {
+            message: "the pattern of `matches` is no regular expression, or too large".to_owned(),
+            hint: Some("it is one of the `regex` crate: linear, without look-around".to_owned()),
+        })?;
+        let number = i64::try_from(self.patterns.len()).unwrap_or(i64::MAX);
+        self.patterns.push(compiled);
+        call.func_name = MATCHES.to_owned();
+        call.args.extend(call.target.take().map(|target| *target));
+        call.args.push(IdedExpr { id, expr: Expr::Literal(LiteralValue::Int(number.into())) });
+        Ok(())
+    }
+
+    fn look(&mut self, expression: &mut IdedExpr) -> Result<(), Wrong> {
+        match &mut expression.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.name(name),
             Expr::Select(select) => {
@@ -136,7 +227,13 @@ impl Check {
                         return Err(unknown(&format!("`{root}` has no"), &select.field, fields));
                     }
                 }
-                self.look(&select.operand)
+                if matches!(&select.operand.expr, Expr::Ident(root) if root == "request") {
+                    self.of_request.push(select.field.clone());
+                }
+                if !self.names.contains(&select.field) {
+                    self.names.push(select.field.clone());
+                }
+                self.look(&mut select.operand)
             }
             Expr::Call(call) => {
                 let name = call.func_name.as_str();
@@ -144,20 +241,25 @@ impl Check {
                 if !is_operator && !FUNCTIONS.contains(&name) {
                     return Err(unknown("there is no function", name, &FUNCTIONS));
                 }
-                let literal =
-                    |expression: &IdedExpr| matches!(expression.expr, Expr::Literal(LiteralValue::String(_)));
-                if name == "matches" && !call.args.last().is_some_and(literal) {
-                    return Err(Wrong {
-                        message: "the pattern of `matches` is a text in quotes".to_owned(),
-                        hint: Some("what comes with a request must not be a pattern".to_owned()),
-                    });
+                let name = name.to_owned();
+                if name == "matches" {
+                    self.pattern(call)?;
                 }
-                call.target.iter().map(|target| &**target).chain(&call.args).try_for_each(|e| self.look(e))
+                // `a["b"]` asks for a member, too.
+                if let (true, Some(IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. })) =
+                    (name == "_[_]", call.args.last())
+                {
+                    self.names.push(name.inner().to_owned());
+                }
+                let target = call.target.iter_mut().map(|target| &mut **target);
+                target.chain(&mut call.args).try_for_each(|e| self.look(e))
             }
-            Expr::List(items) => items.elements.iter().try_for_each(|item| self.look(item)),
-            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => self.look(&entry.key).and_then(|()| self.look(&entry.value)),
-                EntryExpr::StructField(field) => self.look(&field.value),
+            Expr::List(items) => items.elements.iter_mut().try_for_each(|item| self.look(item)),
+            Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
+                EntryExpr::MapEntry(entry) => {
+                    self.look(&mut entry.key).and_then(|()| self.look(&mut entry.value))
+                }
+                EntryExpr::StructField(field) => self.look(&mut field.value),
             }),
             Expr::Struct(_) => Err(Wrong { message: "`when` makes no objects".to_owned(), hint: None }),
             Expr::Comprehension(comprehension) => {
@@ -167,14 +269,14 @@ impl Check {
                         hint: Some("use `in` for one of them".to_owned()),
                     });
                 }
-                self.look(&comprehension.iter_range)?;
-                self.look(&comprehension.accu_init)?;
+                self.look(&mut comprehension.iter_range)?;
+                self.look(&mut comprehension.accu_init)?;
                 let mut names = vec![comprehension.iter_var.clone(), comprehension.accu_var.clone()];
                 names.extend(comprehension.iter_var2.clone());
                 self.bound.push(names);
-                for part in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
-                    self.look(part)?;
-                }
+                self.look(&mut comprehension.loop_cond)?;
+                self.look(&mut comprehension.loop_step)?;
+                self.look(&mut comprehension.result)?;
                 self.bound.pop();
                 Ok(())
             }
@@ -229,7 +331,7 @@ struct Request<'a> {
     field: &'a str,
 }
 
-fn request<'a>(act: &Act<'a>, question: &Question<'a>) -> Option<Request<'a>> {
+fn request<'a>(act: &Act<'a>, question: &Question<'a>, names: &[String]) -> Option<Request<'a>> {
     let target = question.target;
     let (path, method) = match act {
         Act::Http(method, path) => (*path, *method),
@@ -249,7 +351,9 @@ fn request<'a>(act: &Act<'a>, question: &Question<'a>) -> Option<Request<'a>> {
     };
     match *act {
         Act::Named { kind, name, arguments } => {
-            if arguments.is_some_and(|arguments| count(arguments, MOST_VALUES) > MOST_VALUES) {
+            if arguments.is_some_and(|arguments| {
+                mcp::weight(arguments, MOST_VALUES) > MOST_VALUES || is_ambiguous(arguments, names)
+            }) {
                 return None;
             }
             request.operation = kind.as_str();
@@ -265,20 +369,21 @@ fn request<'a>(act: &Act<'a>, question: &Question<'a>) -> Option<Request<'a>> {
     Some(request)
 }
 
-/// The values in a value, counted up to a bit over `most`.
-fn count(value: &serde_json::Value, most: usize) -> usize {
-    let below = |mut values: Box<dyn Iterator<Item = &serde_json::Value> + '_>| {
-        values.try_fold(1, |sum, value| {
-            let sum = sum + count(value, most);
-            if sum > most { Err(sum) } else { Ok(sum) }
-        })
-    };
-    let counted = match value {
-        serde_json::Value::Array(items) => below(Box::new(items.iter())),
-        serde_json::Value::Object(members) => below(Box::new(members.values())),
-        _ => Ok(1),
-    };
-    counted.unwrap_or_else(|over| over)
+/// Whether arguments have members that differ in case alone, or from what the condition asks for: Go's
+/// `encoding/json` and others take them for one.
+fn is_ambiguous(value: &serde_json::Value, names: &[String]) -> bool {
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(|item| is_ambiguous(item, names)),
+        serde_json::Value::Object(members) => {
+            let mut seen = std::collections::HashSet::with_capacity(members.len());
+            members.iter().any(|(key, value)| {
+                let folded = key.to_lowercase().replace('ſ', "s");
+                let other = names.iter().any(|name| name != key && name.to_lowercase() == folded);
+                other || !seen.insert(folded) || is_ambiguous(value, names)
+            })
+        }
+        _ => false,
+    }
 }
 
 /// What `token` is. Without a token, as in `explain` and in tests, only the user is known.

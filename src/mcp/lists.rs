@@ -21,10 +21,15 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::{Named, Opening};
-use crate::message::BoxError;
+use crate::{json, message::BoxError};
 
 /// The largest answer, or event of a stream, in which a list is looked for, in bytes.
 const LARGEST: usize = 16 << 20;
+
+/// Levels of objects and arrays in an answer; schemas of tools nest.
+const DEEPEST: usize = 100;
+/// Why an answer breaks off.
+const UNREADABLE: &str = "the server's answer has no single meaning, so its lists cannot be narrowed";
 
 /// What a client may be shown.
 #[derive(Clone)]
@@ -163,6 +168,7 @@ pin_project! {
         form: Form,
         // What of a text or an event has arrived.
         held: BytesMut,
+        looked: Looked,
         ready: VecDeque<Bytes>,
         trailers: Option<HeaderMap>,
         ended: bool,
@@ -187,7 +193,17 @@ impl<B: Body<Data = Bytes>> Filtered<B> {
             headers.remove(header::ETAG);
         }
         let (held, ready) = (BytesMut::new(), VecDeque::new());
-        Self { inner: body, lists, session, form, held, ready, trailers: None, ended: false }
+        Self {
+            inner: body,
+            lists,
+            session,
+            form,
+            held,
+            looked: Looked::default(),
+            ready,
+            trailers: None,
+            ended: false,
+        }
     }
 }
 
@@ -225,7 +241,11 @@ where
                     Ok(data) => {
                         this.held.extend_from_slice(&data);
                         if matches!(this.form, Form::Events) {
-                            take_events(this.lists, this.session.as_mut(), this.held, this.ready);
+                            let session = this.session.as_mut();
+                            if !take_events(this.lists, session, this.held, this.looked, this.ready) {
+                                *this.ended = true;
+                                return Poll::Ready(Some(Err(UNREADABLE.into())));
+                            }
                         }
                         if this.held.len() > LARGEST {
                             return Poll::Ready(Some(
@@ -242,6 +262,9 @@ where
                         // What ends without its blank line is no event (WHATWG HTML §9.2.6); it goes on as it is,
                         // unless it is the one text that it was all about.
                         let whole = matches!(this.form, Form::Json);
+                        if whole && !json::is_plain(&rest, DEEPEST) {
+                            return Poll::Ready(Some(Err(UNREADABLE.into())));
+                        }
                         let narrowed = whole.then(|| this.lists.narrowed(&rest)).flatten();
                         this.ready.push_back(narrowed.map_or(rest, Bytes::from));
                     }
@@ -265,35 +288,64 @@ where
     }
 }
 
-/// Moves the whole events, and the comments before the next one, from `held` to `ready`.
+/// Moves the whole events, and the comments before the next one, from `held` to `ready`. False where an event's data has no single meaning.
 fn take_events(
     lists: &Lists,
     mut session: Option<&mut Opening>,
     held: &mut BytesMut,
+    looked: &mut Looked,
     ready: &mut VecDeque<Bytes>,
-) {
-    while let Some(end) = end_of_event(held) {
+) -> bool {
+    while let Some(end) = end_of_event(held, looked) {
         let bytes = held.split_to(end).freeze();
         let event = Event::read(&bytes);
-        if let Some(session) = &mut session
-            && event.others.iter().any(|line| [&b"event: endpoint"[..], b"event:endpoint"].contains(line))
-        {
+        let is_endpoint =
+            event.others.iter().any(|line| [&b"event: endpoint"[..], b"event:endpoint"].contains(line));
+        if let (Some(session), true) = (&mut session, is_endpoint) {
             session.told(&String::from_utf8_lossy(&event.data));
+        }
+        if !(is_endpoint || event.data.is_empty() || json::is_plain(&event.data, DEEPEST)) {
+            return false;
         }
         let narrowed = lists.narrowed(&event.data).map(|data| event.with(&data));
         ready.push_back(narrowed.map_or(bytes.clone(), Bytes::from));
     }
+    true
+}
+
+/// How far an event that is not whole yet was looked through: a long one comes in many pieces.
+#[derive(Debug, Default)]
+struct Looked {
+    /// Where the first line begins that has no end yet.
+    line: usize,
+    /// Up to where there is no end of it.
+    to: usize,
 }
 
 /// Where the first event, or the first comment that stands alone, ends.
-fn end_of_event(held: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn end_of_event(held: &[u8], looked: &mut Looked) -> Option<usize> {
     loop {
-        let (line, after) = next_line(held.get(at..)?)?;
-        let comment = at == 0 && line.starts_with(b":");
-        at += after;
-        if line.is_empty() || comment {
-            return Some(at);
+        let from = looked.to.max(looked.line);
+        let Some(end) = held.get(from..)?.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            looked.to = held.len();
+            return None;
+        };
+        let end = from + end;
+        let after = match (held.get(end)?, held.get(end + 1)) {
+            (b'\r', Some(b'\n')) => end + 2,
+            // It may be half of a line's end.
+            (b'\r', None) => {
+                looked.to = end;
+                return None;
+            }
+            _ => end + 1,
+        };
+        let comment = looked.line == 0 && held.starts_with(b":");
+        let empty = end == looked.line;
+        *looked = Looked { line: after, to: after };
+        if empty || comment {
+            *looked = Looked::default();
+            return Some(after);
         }
     }
 }
@@ -426,10 +478,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_has_no_single_meaning_is_not_passed_on() {
+        for bad in [
+            r#"{"result":{"tools":[{"name":"drop"}]},"result":{}}"#,
+            r#"{"result":{"tools":[{"name":"drop","name":"echo"}]}}"#,
+            "\u{feff}{\"result\":{}}",
+            r#"{"result":{}} {}"#,
+            "{",
+        ] {
+            for (kind, text) in
+                [("application/json", bad.to_owned()), ("text/event-stream", format!("data: {bad}\n\n"))]
+            {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+                let reading = Reading { lists: lists(), session: None };
+                let body = Filtered::new(reading, &mut headers, Chunks([Bytes::from(text)].into()));
+                assert!(body.collect().await.is_err(), "{kind}: {bad}");
+            }
+        }
+    }
+
     #[test]
     fn a_comment_is_not_held_back() {
         let (mut held, mut ready) = (BytesMut::from(&b": ping\n"[..]), VecDeque::new());
-        take_events(&lists(), None, &mut held, &mut ready);
+        assert!(take_events(&lists(), None, &mut held, &mut Looked::default(), &mut ready));
         assert_eq!(ready, [Bytes::from_static(b": ping\n")]);
     }
 }

@@ -11,6 +11,10 @@ use crate::json;
 const DEEPEST: usize = 64;
 /// Messages in one batch (2025-03-26, "Batching").
 const MOST_MESSAGES: usize = 100;
+/// What arguments of a tool may weigh to be kept while its answer is under way.
+const LIGHT: usize = 256;
+/// The longest id of a request, in bytes.
+const LONGEST_ID: usize = 256;
 /// The longest name of a method, a tool, a prompt or a resource, in bytes.
 const LONGEST_NAME: usize = 1024;
 
@@ -110,6 +114,15 @@ impl Body {
         Self { items: vec![item], batch: false }
     }
 
+    /// Forgets arguments that take more memory than most.
+    pub fn keep_little(&mut self) {
+        for item in &mut self.items {
+            if super::weight(&item.arguments, LIGHT) > LIGHT {
+                item.arguments = Value::Null;
+            }
+        }
+    }
+
     /// The messages, at least one.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -132,6 +145,10 @@ impl Body {
     /// `Mcp-Method` and `Mcp-Name` say what the body says, or nothing.
     fn agrees(&self, headers: &HeaderMap) -> Result<(), Unclear> {
         let mismatch = |what| Unclear { what, mismatch: true };
+        // CGI and WSGI read `_` and `-` alike.
+        if ["mcp_method", "mcp_name"].iter().any(|name| headers.contains_key(*name)) {
+            return Err(mismatch("an `Mcp-…` header is spelled with `_`"));
+        }
         let method = one(headers, "mcp-method").map_err(mismatch)?;
         let name = one(headers, "mcp-name").map_err(mismatch)?;
         if method.is_none() && name.is_none() {
@@ -148,7 +165,7 @@ impl Body {
             _ => None,
         };
         match name {
-            Some(name) if own != Some(&*decoded(&name)) => {
+            Some(name) if decoded(&name).as_deref().is_none_or(|name| own != Some(name)) => {
                 Err(mismatch("`Mcp-Name` names something else than the body"))
             }
             _ => Ok(()),
@@ -180,19 +197,19 @@ fn one(headers: &HeaderMap, name: &str) -> Result<Option<String>, &'static str> 
 }
 
 /// A name that does not fit into a header is sent as `=?base64?…?=` (2026-07-28, "Value Encoding").
-fn decoded(name: &str) -> std::borrow::Cow<'_, str> {
+fn decoded(name: &str) -> Option<String> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let coded = name.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    let text =
-        coded.and_then(|coded| STANDARD.decode(coded).ok()).and_then(|raw| String::from_utf8(raw).ok());
-    text.map_or(name.into(), Into::into)
+    match name.strip_prefix("=?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Some(name.to_owned()),
+        Some(coded) => String::from_utf8(STANDARD.decode(coded.strip_prefix("base64?")?).ok()?).ok(),
+    }
 }
 
 impl Item {
     fn read(message: Value) -> Result<Self, Unclear> {
         const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
         let Value::Object(mut message) = message else { return Err(unclear("a message is an object")) };
-        if json::has_double(&message, &MEMBERS) {
+        if json::has_double(&message, &MEMBERS) || message.contains_key("__proto__") {
             return Err(unclear("a member of the message is spelled in two ways"));
         }
         if message.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
@@ -200,9 +217,9 @@ impl Item {
         }
         let id = match message.remove("id") {
             None => None,
-            Some(id @ Value::String(_)) => Some(id),
+            Some(Value::String(id)) if id.len() <= LONGEST_ID => Some(Value::String(id)),
             Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Some(Value::Number(id)),
-            Some(_) => return Err(unclear("an `id` is a string or a whole number")),
+            Some(_) => return Err(unclear("an `id` is a string of at most 256 bytes or a whole number")),
         };
         let answers = message.contains_key("result") || message.contains_key("error");
         let method = match message.remove("method") {
@@ -217,7 +234,7 @@ impl Item {
             return Err(unclear("this is not the name of a method"));
         }
         let mut params = match message.remove("params") {
-            None => Map::new(),
+            None | Some(Value::Null) => Map::new(),
             Some(Value::Object(params)) => params,
             Some(_) => return Err(unclear("`params` is an object")),
         };
@@ -228,7 +245,7 @@ impl Item {
 }
 
 fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Unclear> {
-    if json::has_double(params, &["name", "uri", "ref", "arguments"]) {
+    if json::has_double(params, &["name", "uri", "ref", "arguments"]) || params.contains_key("__proto__") {
         return Err(unclear("a parameter is spelled in two ways"));
     }
     Ok(match method {
@@ -241,12 +258,20 @@ fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Un
         "tools/list" => Ask::List(Named::Tool),
         "prompts/list" => Ask::List(Named::Prompt),
         "resources/list" | "resources/templates/list" => Ask::List(Named::Resource),
+        // Whoever may read a resource may hear of it.
+        "subscriptions/listen" if names_resources(params) => Ask::Named(Named::Method, method.to_owned()),
         "initialize" | "ping" | "server/discover" | "logging/setLevel" | "subscriptions/listen" => {
             Ask::Plumbing
         }
         _ if method.starts_with("notifications/") && !waits => Ask::Plumbing,
         _ => Ask::Named(Named::Method, method.to_owned()),
     })
+}
+
+/// Whether a subscription is one to certain resources (2026-07-28).
+fn names_resources(params: &Map<String, Value>) -> bool {
+    let below = params.get("notifications").and_then(Value::as_object);
+    [Some(params), below].into_iter().flatten().any(|params| params.contains_key("resourceSubscriptions"))
 }
 
 /// A completion tells what values an argument of a prompt or a resource template can take.
@@ -266,7 +291,8 @@ fn completion(params: &Map<String, Value>) -> Result<Ask, Unclear> {
 /// The URI of a resource. One that climbs is another resource than its beginning says, however the dots are written.
 fn uri(params: &Map<String, Value>) -> Result<String, Unclear> {
     let uri = text(params, "uri")?;
-    let decoded = percent_decode_str(&uri).decode_utf8_lossy();
+    let once = percent_decode_str(&uri).decode_utf8_lossy();
+    let decoded = percent_decode_str(&once).decode_utf8_lossy();
     let climbs = decoded.split(['/', '\\']).any(|segment| {
         let segment = segment.split(['?', '#', ';']).next().unwrap_or(segment);
         segment == "." || segment == ".."
@@ -276,8 +302,19 @@ fn uri(params: &Map<String, Value>) -> Result<String, Unclear> {
 
 fn text(params: &Map<String, Value>, key: &str) -> Result<String, Unclear> {
     let text = params.get(key).and_then(Value::as_str);
-    let text = text.filter(|t| !t.is_empty() && t.len() <= LONGEST_NAME && !t.chars().any(char::is_control));
+    // A server may drop what nobody sees, and then take the name for another.
+    let plain = |t: &&str| !t.chars().any(|c| c.is_control() || is_invisible(c)) && t.trim() == *t;
+    let text = text.filter(|t| !t.is_empty() && t.len() <= LONGEST_NAME && plain(t));
     text.map(ToOwned::to_owned).ok_or(unclear("a tool, a prompt or a resource has no name that can be read"))
+}
+
+/// Characters without a glyph (Unicode `Default_Ignorable_Code_Point`, the common part of it) and odd blanks.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
+        | '\u{3000}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -319,7 +356,12 @@ mod tests {
                 r#""method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"u"}}"#,
                 named(Resource, "u"),
             ),
-            (r#""method":"tasks/list""#, named(Method, "tasks/list")),
+            (r#""method":"tasks/list","params":null"#, named(Method, "tasks/list")),
+            (r#""method":"subscriptions/listen","params":{"notifications":{}}"#, Ask::Plumbing),
+            (
+                r#""method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["a://b"]}}"#,
+                named(Method, "subscriptions/listen"),
+            ),
             (r#""method":"Tools/Call","params":{"name":"echo"}"#, named(Method, "Tools/Call")),
             (r#""method":"notifications/initialized""#, named(Method, "notifications/initialized")),
             (r#""method":"tools/list""#, Ask::List(Tool)),
@@ -346,6 +388,12 @@ mod tests {
             &call(r#""method":"resources/read","params":{"uri":"file:///docs/../etc/passwd"}"#),
             &call(r#""method":"resources/read","params":{"uri":"file:///docs/%2E%2e/etc/passwd"}"#),
             &call(r#""method":"resources/read","params":{"uri":"file:///docs/..%2fetc/passwd"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/%252e%252e/etc"}"#),
+            &call(r#""method":"tools/call","params":{"name":" pay"}"#),
+            &call(r#""method":"tools/call","params":{"name":"pay\u200b"}"#),
+            &call(r#""method":"tools/call","params":{"name":"pay\u00a0"}"#),
+            &call(r#""method":"tools/call","params":{"name":"echo","__proto__":{"name":"drop"}}"#),
+            &format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(300)),
             &call(r#""method":"resources/subscribe","params":{"uri":"file:///docs\\..\\etc"}"#),
             &call(r#""method":"resources/read","params":{"uri":"file:///docs/..;x/etc"}"#),
             &call(r#""method":"ping","result":{}"#),
@@ -379,6 +427,8 @@ mod tests {
             &[("mcp-name", "drop")],
             &[("mcp-name", "echo"), ("mcp-name", "drop")],
             &[("mcp-name", "=?base64?ZHJvcA==?=")],
+            &[("mcp-name", "=?base64?ZWNobw?=")],
+            &[("mcp_name", "echo")],
             &[("mcp-name", "")],
         ] {
             assert!(with(bad).is_err_and(|unclear| unclear.mismatch), "{bad:?}");

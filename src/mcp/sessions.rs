@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    context::{AgentId, IntegrationId, TenantId},
+    context::{AgentId, IntegrationId, TenantId, UserId},
     target::{Path, Query, Target},
 };
 
@@ -30,6 +30,8 @@ pub struct Owner {
     pub integration: IntegrationId,
     /// The agent.
     pub agent: AgentId,
+    /// The person behind it.
+    pub user: Option<UserId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,12 +46,13 @@ struct Key {
 pub struct Mailbox(mpsc::Sender<String>);
 
 impl Mailbox {
-    /// Whether the stream is still there.
+    /// Whether the stream is still there and takes another message.
     pub(super) fn is_open(&self) -> bool {
-        !self.0.is_closed()
+        !self.0.is_closed() && self.0.capacity() > 0
     }
 
-    /// Puts a message in; one that does not fit is lost, and its client waits as for a server that is gone.
+    /// Puts a message in. Two that come for the last place at once leave one client waiting, as for a server that
+    /// is gone.
     pub(super) fn put(&self, message: String) {
         let _ = self.0.try_send(message);
     }
@@ -77,6 +80,8 @@ fn address(path: &Path, query: Option<&Query>) -> String {
 pub struct Opening {
     sessions: Arc<Sessions>,
     owner: Owner,
+    /// Where it is listened on.
+    path: Path,
     entered: Option<Key>,
     sender: mpsc::Sender<String>,
     pub(super) receiver: mpsc::Receiver<String>,
@@ -84,19 +89,26 @@ pub struct Opening {
 
 impl Opening {
     /// A stream that is about to open.
-    pub fn new(sessions: Arc<Sessions>, owner: Owner) -> Self {
+    pub fn new(sessions: Arc<Sessions>, owner: Owner, path: Path) -> Self {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        Self { sessions, owner, entered: None, sender, receiver }
+        Self { sessions, owner, path, entered: None, sender, receiver }
     }
 
     /// The server has told where messages go: `/message?sessionId=1`, or a URL.
     pub(super) fn told(&mut self, endpoint: &str) {
         let endpoint = endpoint.trim();
         let local = match endpoint.split_once("://") {
-            Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
-            None => endpoint,
+            Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/").to_owned(),
+            None if endpoint.starts_with('/') => endpoint.to_owned(),
+            // Relative to where it is listened on (RFC 3986 §5.2.3).
+            None => {
+                let base = self.path.as_str();
+                let base = base.rfind('/').and_then(|at| base.get(..=at)).unwrap_or("/");
+                format!("{base}{}", endpoint.strip_prefix("./").unwrap_or(endpoint))
+            }
         };
-        let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            local.split_once('?').map_or((local.as_str(), None), |(path, query)| (path, Some(query)));
         let (Ok(path), Ok(query)) = (Path::parse(path), query.map(Query::parse).transpose()) else { return };
         let key = Key { owner: self.owner.clone(), address: address(&path, query.as_ref()) };
         self.leave();

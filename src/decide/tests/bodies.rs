@@ -257,24 +257,23 @@ fn what_must_be_looked_into_depends_on_method_and_path() {
         policy.look_for(&Caller::parse("t/reader").question(&request)).look
     };
     assert_eq!(look("POST https://mcp.linear.example/mcp"), Look::Mcp);
-    assert_eq!(look("GET https://mcp.linear.example/mcp"), Look::Nothing);
-    assert_eq!(look("POST https://mcp.linear.example/other"), Look::Nothing);
+    assert_eq!(look("GET https://mcp.linear.example/mcp"), Look::McpWithoutBody);
+    assert_eq!(look("POST https://mcp.linear.example/other"), Look::McpWithoutBody);
     assert_eq!(look("POST https://api.hub.example/GraphQL/"), Look::GraphQl);
     assert_eq!(look("GET https://api.hub.example/graphql"), Look::GraphQlInQuery);
+    assert_eq!(look("PUT https://api.hub.example/graphql/x"), Look::GraphQl);
     assert_eq!(look("POST https://api.hub.example/v1/x"), Look::Nothing);
     assert_eq!(look("POST https://unknown.example/mcp"), Look::Nothing);
 }
 
-fn guarded(when: &str) -> Policy {
+fn guarded(matched: &str, when: &str) -> Policy {
     policy(&format!(
         r#"
 version: 1
 services:
   pay: {{mcp: "https://pay.example/mcp", roles: {{user: ["tool *"]}}}}
   api: {{hosts: [api.example], roles: {{user: [ANY /**]}}}}
-guards:
-  - {{match: ANY **, when: '{when}', deny: no}}
-  - {{match: tool *, when: '{when}', deny: no}}
+guards: [{{match: {matched}, when: '{when}', deny: no}}]
 tenants:
   t:
     integrations: {{pay: {{credential: none}}, api: {{credential: none}}}}
@@ -293,6 +292,7 @@ fn a_condition_sees_the_request_and_who_asks_and_when() {
         ("request.path.startsWith(\"/v1/things/\")", true),
         ("request.segments[2] == \"7\"", true),
         ("request.path.matches(\"^/v2/\")", false),
+        ("request.segments.exists(s, s.matches(\"^[0-9]$\")) && agent.matches(\"b.t\")", true),
         ("agent == \"bot\" && tenant == \"t\"", true),
         ("agent in [\"other\", \"another\"]", false),
         ("token.user == \"alice\"", true),
@@ -300,12 +300,11 @@ fn a_condition_sees_the_request_and_who_asks_and_when() {
         ("time.hour < 6", false),
         ("[\"a\", \"b\"].exists(x, x == agent)", false),
         // What cannot be told takes away.
-        ("request.tool.size() > request.arguments.amount", true),
+        ("request.segments[1] > 7", true),
         ("token.claims.department != \"x\"", true),
-        ("1", true),
         ("request.segments[99] == \"x\"", true),
     ] {
-        let policy = guarded(when);
+        let policy = guarded("ANY **", when);
         let caller = Caller::parse("t/bot+alice");
         let mut question = caller.question(&request);
         question.at = Some(at(1_795_559_400));
@@ -320,7 +319,7 @@ fn a_condition_sees_what_a_tool_is_called_with() {
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"pay","arguments":{{"amount":{amount}}}}}}}"#
         ))
     };
-    let policy = guarded("request.tool == \"pay\" && request.arguments.amount > 100");
+    let policy = guarded("tool *", "request.tool == \"pay\" && request.arguments.amount > 100");
     let denied = |amount: &str| {
         let mut request = request("POST https://pay.example/mcp");
         request.seen = call(amount);
@@ -329,6 +328,16 @@ fn a_condition_sees_what_a_tool_is_called_with() {
     assert!(!denied("7"));
     assert!(denied("700"));
     assert!(denied("\"7\""), "a type that does not fit takes away");
+    let call = |arguments: &str| {
+        let mut request = request("POST https://pay.example/mcp");
+        request.seen = batch(&format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"pay","arguments":{arguments}}}}}"#
+        ));
+        policy.judge(&Caller::parse("t/bot").question(&request)).permit().is_err()
+    };
+    assert!(call(r#"{"amount":7,"Amount":700}"#), "a server may take the other spelling");
+    assert!(call(r#"{"AMOUNT":700}"#) && call(r#"{"amount":7,"x":{"y":1,"Y":2}}"#));
+    assert!(!call(r#"{"amount":7,"x":{"y":1,"z":2}}"#));
     let long = format!("[{}]", vec!["1"; 5000].join(","));
     assert!(denied(&long), "what would take too long takes away");
 }
