@@ -23,7 +23,7 @@ const MOST_TOKENS: usize = 50_000;
 const MOST_REQUESTS: usize = 100;
 
 /// What an operation does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Reads.
     Query,

@@ -372,7 +372,7 @@ enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24
             "count": 2, "tenant_id": "acme", "agent_id": "triage-bot", "code": "action_denied",
             "reason": "deletions are made by people", "guards": ["guards[0]"],
             "integration_id": "github-acme", "service": "github", "role": "reader",
-            "host": "api.github.com", "method": "DELETE", "path": "/repos/acme/app",
+            "what": null, "host": "api.github.com", "method": "DELETE", "path": "/repos/acme/app",
             "first": "2026-11-24T10:07:00Z", "last": "2026-11-24T10:07:00Z",
             "example": {"decision_id": "04", "correlation_id": "run-04", "path": "/repos/acme/app"},
         })

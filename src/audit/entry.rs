@@ -13,7 +13,7 @@ use super::{Audit, Unrecorded, line};
 use crate::{
     context::{CorrelationId, Identity, IntegrationId, Purpose, RoleId, ServiceId, Tier, ulid},
     refusal::{Manner, Reason, Refusal, Refused},
-    target::{Method, Target},
+    target::{Method, Scheme, Target},
 };
 
 /// What is known when the request's head has arrived.
@@ -36,6 +36,8 @@ pub struct Granted {
     pub integration_id: IntegrationId,
     /// The service behind it.
     pub service: ServiceId,
+    /// How the service is reached.
+    pub upstream_scheme: Scheme,
     /// The agent's role, when it has one.
     pub role: Option<RoleId>,
     /// As whom.

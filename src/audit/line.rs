@@ -45,6 +45,7 @@ struct Line<'a> {
     policy: Option<PolicyLine<'a>>,
     integration_id: Option<&'a str>,
     service: Option<&'a str>,
+    upstream_scheme: Option<&'static str>,
     auth_tier: Option<&'static str>,
     role: Option<&'a str>,
     credential: Option<CredentialLine<'a>>,
@@ -233,6 +234,7 @@ fn line<'a>(open: &'a Open, event: &'static str) -> Line<'a> {
         }),
         integration_id: granted.map(|g| g.integration_id.as_str()),
         service: granted.map(|g| g.service.as_str()),
+        upstream_scheme: granted.map(|g| g.upstream_scheme.as_str()),
         auth_tier: granted.map(|g| g.tier.as_str()),
         role: granted.and_then(|g| g.role.as_ref()).map(crate::context::RoleId::as_str),
         credential: open.credential.as_ref().map(|c| CredentialLine {
