@@ -9,11 +9,15 @@ use super::shape::{POLICY, Record, Shape};
 /// The schema.
 pub fn schema() -> Value {
     let mut schema = record(&POLICY);
-    if let Value::Object(members) = &mut schema {
-        members.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
-        members.insert("title".to_owned(), json!("egret policy"));
-    }
+    add(&mut schema, "$schema", json!("http://json-schema.org/draft-07/schema#"));
+    add(&mut schema, "title", json!("egret policy"));
     schema
+}
+
+fn add(schema: &mut Value, key: &str, value: Value) {
+    if let Value::Object(members) = schema {
+        members.insert(key.to_owned(), value);
+    }
 }
 
 fn record(record: &Record) -> Value {
@@ -22,9 +26,7 @@ fn record(record: &Record) -> Value {
         .iter()
         .map(|member| {
             let mut value = shape(member.shape);
-            if let Value::Object(members) = &mut value {
-                members.insert("description".to_owned(), json!(member.about));
-            }
+            add(&mut value, "description", json!(member.about));
             (member.key.to_owned(), value)
         })
         .collect();
@@ -37,19 +39,19 @@ fn record(record: &Record) -> Value {
     let (one, several): (Vec<&[&str]>, Vec<&[&str]>) =
         record.required.iter().copied().partition(|group| group.len() == 1);
     if !one.is_empty() {
-        schema["required"] = json!(one.concat());
+        add(&mut schema, "required", json!(one.concat()));
     }
     if !several.is_empty() {
         let groups = several.iter().map(|group| {
             json!({ "anyOf": group.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>() })
         });
-        schema["allOf"] = groups.collect();
+        add(&mut schema, "allOf", groups.collect());
     }
     schema
 }
 
-fn shape(shape_: &Shape) -> Value {
-    match shape_ {
+fn shape(of: &Shape) -> Value {
+    match of {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Text => json!({ "type": ["string", "number"] }),
         Shape::Number => json!({ "type": "integer", "minimum": 0 }),
@@ -62,13 +64,13 @@ fn shape(shape_: &Shape) -> Value {
             "propertyNames": { "pattern": key() },
             "additionalProperties": shape(value),
         }),
-        Shape::Record(of) => record(of),
-        Shape::OneOf(of) => {
-            let mut schema = record(of);
-            schema["minProperties"] = json!(1);
-            schema["maxProperties"] = json!(1);
+        Shape::Record(fields) => record(fields),
+        Shape::OneOf(fields) => {
+            let mut schema = record(fields);
+            add(&mut schema, "minProperties", json!(1));
+            add(&mut schema, "maxProperties", json!(1));
             schema
         }
-        Shape::Any(shapes) => json!({ "anyOf": shapes.iter().map(|s| shape(s)).collect::<Vec<_>>() }),
+        Shape::Any(several) => json!({ "anyOf": several.iter().map(|one| shape(one)).collect::<Vec<_>>() }),
     }
 }

@@ -39,6 +39,7 @@ impl Waiting {
     }
 
     /// They read the answer in the stream of a session.
+    #[must_use]
     pub fn in_session(self, mailbox: Option<Mailbox>) -> Self {
         Self { heard: Heard::InSession(mailbox), ..self }
     }
