@@ -40,6 +40,7 @@ mod tenant;
 mod when;
 mod yaml;
 
+pub use act::Act;
 pub use bundle::{MANIFEST, SIGNATURE, Verification};
 pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
 pub use check::{Counts, Report, Warning, check, check_verified};
