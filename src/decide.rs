@@ -45,6 +45,7 @@ mod when;
 mod words;
 mod yaml;
 
+pub use act::Act;
 pub use bundle::{MANIFEST, SIGNATURE, Verification};
 pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
 pub use check::{Counts, Report, Strictness, check, check_verified};

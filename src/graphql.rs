@@ -237,6 +237,10 @@ mod tests {
             .join(", "))
     }
 
+    fn repeated(count: usize, piece: impl Fn(usize) -> String) -> String {
+        (0..count).map(piece).collect::<Vec<_>>().concat()
+    }
+
     #[test]
     fn what_counts_is_what_the_roots_are_asked_for() {
         for (text, found) in [
@@ -262,7 +266,7 @@ mod tests {
     fn what_cannot_be_read_is_refused() {
         let deep = format!("{}a{}", "{ a ".repeat(5000), "}".repeat(5000));
         let wide = format!("{{ {} }}", "a ".repeat(60_000));
-        let many = format!("{{ {} }}", (0..2000).map(|n| format!("f{n} ")).collect::<String>());
+        let many = format!("{{ {} }}", repeated(2000, |n| format!("f{n} ")));
         let long = format!("{{ a(s: \"{}\") }}", "x".repeat(300_000));
         for bad in [
             "",
@@ -288,14 +292,13 @@ mod tests {
     #[test]
     fn fragments_cost_what_they_are_long() {
         let (open, close) = ("...{".repeat(90), "}".repeat(90));
-        let nested: String =
-            (0..150).map(|n| format!("fragment f{n} on Q{{{open}...f{}{close}}}", n + 1)).collect();
+        let nested = repeated(150, |n| format!("fragment f{n} on Q{{{open}...f{}{close}}}", n + 1));
         assert_eq!(
             read(&format!("{{...f0}}{nested}fragment f150 on Q{{viewer}}")).as_deref(),
             Ok("query viewer")
         );
-        let fields: String = (0..900).map(|n| format!("f{n} ")).collect();
-        let operations: String = (0..3000).map(|n| format!("query a{n}{{...F}}")).collect();
+        let fields = repeated(900, |n| format!("f{n} "));
+        let operations = repeated(3000, |n| format!("query a{n}{{...F}}"));
         let fields = read_document(&format!("fragment F on Q{{{fields}}}{operations}")).unwrap();
         assert_eq!(fields.len(), 900);
     }

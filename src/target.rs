@@ -241,7 +241,7 @@ impl From<Method> for http::Method {
 }
 
 /// A path in its one canonical spelling: unreserved characters decoded, other escapes in upper case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path(Box<str>);
 
 impl Path {

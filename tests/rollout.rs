@@ -19,7 +19,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::{Egret, House, Upstream, egret::BINARY, live::eventually};
+use support::{Egret, House, Upstream, egret::BINARY, live::eventually, upstream::full};
 
 /// Runs a command of egret's in a directory, with an empty environment.
 fn egret(dir: &Path, args: &[&str]) -> Output {
@@ -372,7 +372,7 @@ enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24
             "count": 2, "tenant_id": "acme", "agent_id": "triage-bot", "code": "action_denied",
             "reason": "deletions are made by people", "guards": ["guards[0]"],
             "integration_id": "github-acme", "service": "github", "role": "reader",
-            "host": "api.github.com", "method": "DELETE", "path": "/repos/acme/app",
+            "what": null, "host": "api.github.com", "method": "DELETE", "path": "/repos/acme/app",
             "first": "2026-11-24T10:07:00Z", "last": "2026-11-24T10:07:00Z",
             "example": {"decision_id": "04", "correlation_id": "run-04", "path": "/repos/acme/app"},
         })
@@ -477,4 +477,158 @@ fn what_shadow_mode_let_through_is_learned_and_then_enforced() {
     {
         assert_eq!(ask(&running, who, request), 403, "{who} {request}\n{decided}");
     }
+}
+
+const TOOLS: &str = "version: 1
+services:
+  board:
+    mcp: https://mcp.board.test/mcp
+    allow_private_addresses: true
+    roles:
+      reader: [tool list_*]
+      admin: [{include: reader}, tool *, resource *]
+  hub:
+    hosts: [api.hub.test]
+    allow_private_addresses: true
+    roles:
+      reader: [graphql query *]
+guards:
+  - {match: board tool pay, require: approval}
+tenants:
+  acme:
+    mode: shadow
+    integrations:
+      board: {credential: none}
+      hub: {credential: none}
+    agents:
+      reader: {board: reader, hub: reader}
+      admin: {board: admin}
+";
+
+/// Sends a body as an agent, and gives the answer.
+fn post(egret: &Egret, who: &str, url: &str, body: &serde_json::Value) -> support::Answer {
+    let (host, body) = (url.split('/').nth(2).unwrap(), body.to_string());
+    let mut raw = egret.raw();
+    raw.send(format!(
+        "POST {url} HTTP/1.1\r\nhost: {host}\r\nproxy-authorization: Bearer {}\r\n\
+         content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+         content-length: {}\r\n\r\n{body}",
+        egret.token(who),
+        body.len()
+    ));
+    raw.answer()
+}
+
+/// The same way for what only bodies tell: tools, resources, and fields of GraphQL.
+#[test]
+fn tools_and_fields_that_shadow_mode_let_through_are_told_apart_learned_and_then_enforced() {
+    use serde_json::{Value, json};
+    let upstream = Upstream::https("mcp.board.test", |seen| {
+        let id = serde_json::from_slice::<Value>(&seen.body).map_or(Value::Null, |body| body["id"].clone());
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": {}, "data": {}});
+        full(200, &[("content-type", "application/json")], answer.to_string())
+    });
+    let hub = Upstream::echo("api.hub.test");
+    let house = |policy: &str| {
+        House::new(policy)
+            .resolve("mcp.board.test", upstream.address)
+            .resolve("api.hub.test", hub.address)
+            .settings("audit: {sinks: [stdout, 'file:decisions.jsonl']}\n")
+    };
+    let rpc =
+        |method: &str, params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let call = |tool: &str| rpc("tools/call", json!({"name": tool}));
+    let field = |document: &str| json!({"query": document});
+    let asked = [
+        ("acme/reader", "mcp", rpc("initialize", json!({}))),
+        ("acme/reader", "mcp", call("list_issues")),
+        ("acme/reader", "mcp", call("delete_issue")),
+        ("acme/reader", "mcp", call("delete_issue")),
+        ("acme/reader", "mcp", rpc("resources/read", json!({"uri": "issue:///17?x=1"}))),
+        ("acme/reader", "mcp", rpc("prompts/get", json!({"name": "plan"}))),
+        ("acme/reader", "mcp", rpc("tasks/list", json!({}))),
+        ("acme/reader", "mcp", json!([call("list_issues"), call("drop")])),
+        ("acme/admin", "mcp", call("pay")),
+        ("acme/reader", "graphql", field("{ viewer { id } }")),
+        ("acme/reader", "graphql", field("mutation { issueCreate { id } }")),
+    ];
+    let ask = |egret: &Egret, who: &str, to: &str, body: &Value| {
+        let host = if to == "mcp" { "mcp.board.test" } else { "api.hub.test" };
+        post(egret, who, &format!("http://{host}/{to}"), body)
+    };
+
+    let mut running = house(TOOLS).start();
+    for (who, to, body) in &asked {
+        assert_eq!(ask(&running, who, to, body).status, 200, "{who} {body}");
+    }
+    let token = running.token("acme/reader");
+    let mut raw = running.raw();
+    raw.send(format!(
+        "GET http://mcp.board.test/mcp HTTP/1.1\r\nhost: mcp.board.test\r\nproxy-authorization: Bearer {token}\r\n\r\n"
+    ));
+    assert_eq!(raw.answer().status, 200);
+    running.signal("TERM");
+    running.wait();
+
+    let report = ends(&egret(running.dir(), &["shadow", "report", "decisions.jsonl"]), 0);
+    assert!(report.starts_with("enforcing would have refused 8 of 12 requests"), "{report}");
+    for line in [
+        "      2  acme/reader  action_denied\n         tool delete_issue @ mcp.board.test/mcp via board\n",
+        "      1  acme/admin  approval_required\n         tool pay @ mcp.board.test/mcp via board\n         guards[0]: ",
+        "         resource issue:///* @ mcp.board.test/mcp via board\n",
+        "         prompt plan @ mcp.board.test/mcp via board\n",
+        "         method tasks/list @ mcp.board.test/mcp via board\n",
+        "         tool list_issues, in a batch @ mcp.board.test/mcp via board\n",
+        "         graphql mutation issueCreate @ api.hub.test/graphql via hub\n",
+    ] {
+        assert!(report.contains(line), "no `{line}` in\n{report}");
+    }
+    let json = ends(&egret(running.dir(), &["shadow", "report", "--json", "decisions.jsonl"]), 0);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let first = &json["groups"][0];
+    assert_eq!((&first["what"], &first["path"]), (&json!("tool delete_issue"), &json!("/mcp")));
+
+    let draft = ends(&egret(running.dir(), &["policy", "learn", "decisions.jsonl"]), 0);
+    let services = "services:
+  board:
+    mcp: https://mcp.board.test/mcp
+    roles:
+      reader:
+        - tool list_issues
+        - resource issue:///*
+        - prompt plan
+        - method tasks/list
+      writer:
+        - include: reader
+        - tool delete_issue
+        - tool pay
+
+  hub:
+    hosts:
+      - api.hub.test
+    roles:
+      reader:
+        - graphql query viewer
+      writer:
+        - include: reader
+        - graphql mutation issueCreate
+";
+    assert!(draft.contains(services), "{draft}");
+    assert!(draft.contains("# Covered in part: 1 request "), "{draft}");
+
+    let decided = draft
+        .replace("mode: shadow", "mode: enforce")
+        .replace("    roles:", "    allow_private_addresses: true\n    roles:");
+    let running = house(&decided).start();
+    for (who, to, body) in asked.iter().filter(|(_, _, body)| !body.is_array()) {
+        let answer = ask(&running, who, to, body);
+        assert_eq!(answer.status, 200, "{who} {body}\n{decided}");
+        assert!(!answer.text().contains("egret.dev/refusal"), "{who} {body}: {}", answer.text());
+    }
+    for body in [call("drop"), call("list_all"), rpc("prompts/get", json!({"name": "other"}))] {
+        let answer = ask(&running, "acme/reader", "mcp", &body);
+        assert!(answer.header("proxy-status").is_some(), "{body}: {}", answer.text());
+    }
+    assert_eq!(ask(&running, "acme/reader", "graphql", &field("mutation { drop }")).status, 403);
+    assert_eq!(ask(&running, "acme/admin", "graphql", &field("{ viewer { id } }")).status, 403);
 }

@@ -378,6 +378,67 @@ fn in_shadow_mode_a_tool_that_would_be_denied_is_called_and_written_down() {
     assert_eq!((&decision["enforced"], &decision["mcp"]["tool"]), (&json!(false), &json!("delete_issue")));
 }
 
+/// Ways to say something else to a server than to egret.
+#[test]
+fn what_a_body_says_is_all_that_is_said() {
+    let hub = Upstream::echo("api.hub.test");
+    let egret = house(&hub).start();
+    let token = egret.token("acme/admin");
+    let viewer = r#"{"query":"{viewer}"}"#;
+    let send = |line: &str, more: &str, body: &str| {
+        let host = line.split('/').nth(2).unwrap();
+        let mut raw = egret.raw();
+        raw.send(format!(
+            "{line} HTTP/1.1\r\nhost: {host}\r\nproxy-authorization: Bearer {token}\r\n{more}content-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        raw.answer().status
+    };
+    let json = "content-type: application/json\r\n";
+    for (line, more, body) in [
+        ("POST http://api.hub.test/graphql?query=mutation%7BissueDelete%7D", json, viewer),
+        ("POST http://api.hub.test/graphql?%71uery=x", json, viewer),
+        ("POST http://api.hub.test/graphql", json, r#"{"query":"{viewer}","documentId":"x"}"#),
+        (
+            "POST http://api.hub.test/graphql",
+            "content-type: application/graphql\r\n",
+            "mutation{issueDelete}",
+        ),
+        ("GET http://api.hub.test/graphql?query=%7Bviewer%7D", json, r#"{"query":"mutation{issueDelete}"}"#),
+        ("GET http://api.hub.test/graphql?query=query%20A%7Bviewer%7D%23;%0Aquery%20M%7Bx%7D", "", ""),
+        ("PUT http://api.hub.test/graphql", json, r#"{"query":"mutation{issueDelete}"}"#),
+        ("POST http://api.hub.test/graphql/", json, r#"{"query":"mutation{issueDelete}"}"#),
+    ] {
+        assert_eq!(send(line, more, body), 403, "{line} {body}");
+    }
+    assert!(hub.seen().is_empty());
+    let socket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    assert_eq!(send("GET http://api.hub.test/graphql?query=%7Bviewer%7D", socket, ""), 200);
+    assert_eq!(hub.last().header("upgrade"), None);
+    drop(egret);
+
+    let board = server();
+    let egret = house(&board).start();
+    let call = call(1, "drop", &json!({})).to_string();
+    for method in ["GET", "DELETE"] {
+        let token = egret.token("acme/reader");
+        let mut raw = egret.raw();
+        raw.send(format!(
+            "{method} http://mcp.board.test/mcp HTTP/1.1\r\nhost: mcp.board.test\r\nproxy-authorization: Bearer {token}\r\n{json}content-length: {}\r\n\r\n{call}",
+            call.len()
+        ));
+        assert_eq!(raw.answer().code(), "", "{method}: the refusal is in JSON-RPC");
+    }
+    assert!(board.seen().is_empty());
+    // Nobody reads the body of who may do nothing there.
+    let mut raw = egret.raw();
+    let stranger = egret.token("acme/stranger");
+    raw.send(format!(
+        "POST http://mcp.board.test/mcp HTTP/1.1\r\nhost: mcp.board.test\r\nproxy-authorization: Bearer {stranger}\r\n{json}content-length: 60000\r\n\r\n"
+    ));
+    assert_eq!(raw.answer().code(), "agent_unknown");
+}
+
 #[test]
 fn graphql_is_decided_by_what_it_asks_for() {
     let upstream = Upstream::echo("api.hub.test");

@@ -13,7 +13,7 @@ use super::{Audit, Unrecorded, line};
 use crate::{
     context::{CorrelationId, Identity, IntegrationId, Purpose, RoleId, ServiceId, Tier, ulid},
     refusal::{Manner, Reason, Refusal, Refused},
-    target::{Method, Target},
+    target::{Method, Scheme, Target},
 };
 
 /// What is known when the request's head has arrived.
@@ -36,6 +36,8 @@ pub struct Granted {
     pub integration_id: IntegrationId,
     /// The service behind it.
     pub service: ServiceId,
+    /// How the service is reached.
+    pub upstream_scheme: Scheme,
     /// The agent's role, when it has one.
     pub role: Option<RoleId>,
     /// As whom.
@@ -154,6 +156,7 @@ pub(super) struct Open {
     pub(super) guards: Vec<Arc<str>>,
     pub(super) rpc: Option<Rpc>,
     pub(super) graphql: Vec<String>,
+    pub(super) graphql_more: usize,
     pub(super) shadowed: Option<(&'static str, String)>,
     pub(super) credential: Option<Credential>,
     pub(super) stripped: Vec<String>,
@@ -195,6 +198,7 @@ impl Entry {
             guards: Vec::new(),
             rpc: None,
             graphql: Vec::new(),
+            graphql_more: 0,
             shadowed: None,
             credential: None,
             stripped: Vec::new(),
@@ -286,9 +290,10 @@ impl Entry {
         self.0.rpc = Some(rpc);
     }
 
-    /// `decide`: what the request's GraphQL asks for: `mutation issueCreate`.
-    pub fn graphql(&mut self, fields: Vec<String>) {
+    /// `decide`: what the request's GraphQL asks for: `mutation issueCreate`; and how much more.
+    pub fn graphql(&mut self, fields: Vec<String>, more: usize) {
         self.0.graphql = fields;
+        self.0.graphql_more = more;
     }
 
     /// What enforcing would have refused, in shadow mode. The first one counts.

@@ -45,6 +45,7 @@ struct Line<'a> {
     policy: Option<PolicyLine<'a>>,
     integration_id: Option<&'a str>,
     service: Option<&'a str>,
+    upstream_scheme: Option<&'static str>,
     auth_tier: Option<&'static str>,
     role: Option<&'a str>,
     credential: Option<CredentialLine<'a>>,
@@ -54,6 +55,8 @@ struct Line<'a> {
     mcp: Option<&'a Rpc>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     graphql: &'a [String],
+    #[serde(skip_serializing_if = "is_none")]
+    graphql_more: usize,
     upstream: Option<UpstreamLine<'a>>,
     provider_error_code: Option<&'a str>,
     approval: Option<ApprovalLine<'a>>,
@@ -233,6 +236,7 @@ fn line<'a>(open: &'a Open, event: &'static str) -> Line<'a> {
         }),
         integration_id: granted.map(|g| g.integration_id.as_str()),
         service: granted.map(|g| g.service.as_str()),
+        upstream_scheme: granted.map(|g| g.upstream_scheme.as_str()),
         auth_tier: granted.map(|g| g.tier.as_str()),
         role: granted.and_then(|g| g.role.as_ref()).map(crate::context::RoleId::as_str),
         credential: open.credential.as_ref().map(|c| CredentialLine {
@@ -246,6 +250,7 @@ fn line<'a>(open: &'a Open, event: &'static str) -> Line<'a> {
         http: http(open),
         mcp: open.rpc.as_ref(),
         graphql: &open.graphql,
+        graphql_more: open.graphql_more,
         upstream: None,
         provider_error_code: open.provider_error_code.as_deref(),
         approval: match open.refused.as_ref() {
@@ -295,6 +300,11 @@ fn http(open: &Open) -> HttpLine<'_> {
 pub(super) fn cut(text: &str, longest: usize) -> &str {
     let end = (0..=longest.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Milliseconds with three decimals.

@@ -33,8 +33,16 @@ pub(super) struct SignArgs {
     #[arg(long, value_name = "N")]
     revision: u64,
     /// How long the bundle may be loaded; for ever when not given
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    #[arg(long, value_name = "TIME", value_parser = life)]
     expires: Option<Duration>,
+}
+
+/// How long a bundle may live.
+fn life(text: &str) -> Result<Duration, String> {
+    match parse_span(text)? {
+        span if span < Duration::from_secs(60) => Err("a bundle lives for a minute at least".into()),
+        span => Ok(span),
+    }
 }
 
 pub(super) fn keygen(args: &KeygenArgs) -> Result<u8, StartError> {

@@ -40,7 +40,7 @@ pub(super) struct LearnArgs {
 pub(super) fn learn(args: &LearnArgs) -> Result<u8, StartError> {
     let catalogue = Catalogue::read();
     let mut draft = Draft::default();
-    let tally = args.log.read(|decision| draft.saw(decision))?;
+    let tally = args.log.read(|decision| draft.saw(&decision))?;
     let Some(text) = draft.write(&catalogue, &tally) else {
         message("no request left egret in this time: there is nothing to learn from");
         return Ok(exit::FINDINGS);

@@ -1,5 +1,7 @@
 //! Decisions, read back from a log as it was written: line by line, and never more in memory than one line.
 
+mod said;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal as _, Read as _},
@@ -15,8 +17,9 @@ use crate::{
     context::{AgentId, CorrelationId, IntegrationId, RoleId, ServiceId, TenantId},
     serve::StartError,
     settings::parse_span,
-    target::{Authority, Host, Path},
+    target::{Authority, Host, Path, Scheme},
 };
+pub(super) use said::Said;
 
 /// The longest line that is read; egret writes none of this length.
 const LONGEST: u64 = 1 << 20;
@@ -46,6 +49,8 @@ pub(super) struct Decision {
     pub(super) objection: Option<Objection>,
     pub(super) integration: Option<IntegrationId>,
     pub(super) service: Option<ServiceId>,
+    /// How the service is reached; TLS where there is none.
+    pub(super) scheme: Scheme,
     pub(super) role: Option<RoleId>,
     /// Kind and reference of what was attached.
     pub(super) credential: Option<String>,
@@ -54,6 +59,8 @@ pub(super) struct Decision {
     pub(super) path: Path,
     /// Whether the path goes on.
     pub(super) cut: bool,
+    /// What its body asked for, where egret looked.
+    pub(super) said: Said,
 }
 
 /// Why a request would have been refused.
@@ -209,9 +216,13 @@ struct Record {
     policy: Option<RecordedPolicy>,
     integration_id: Option<String>,
     service: Option<String>,
+    upstream_scheme: Option<String>,
     role: Option<String>,
     credential: Option<RecordedCredential>,
     http: Option<RecordedRequest>,
+    mcp: Option<said::Rpc>,
+    #[serde(default)]
+    graphql: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -277,12 +288,18 @@ fn parse(line: &[u8]) -> Option<Line> {
             objection,
             integration: record.integration_id.as_deref().map(IntegrationId::parse).transpose().ok()?,
             service: record.service.as_deref().map(ServiceId::parse).transpose().ok()?,
+            scheme: match record.upstream_scheme.as_deref() {
+                Some("http") => Scheme::Http,
+                Some("https") | None => Scheme::Https,
+                Some(_) => return None,
+            },
             role: record.role.as_deref().map(RoleId::parse).transpose().ok()?,
             credential: record.credential.map(|c| plain(&format!("{} {}", c.kind, c.reference))),
             method: word(http.request_method?, 32)?,
             place: Place { host, port },
             path,
             cut,
+            said: Said::read(record.mcp, &record.graphql)?,
         }),
     ))
 }
@@ -387,7 +404,7 @@ mod tests {
 
     #[test]
     fn what_egret_would_not_write_is_no_record() {
-        let changes: [fn(&mut Value); 12] = [
+        let changes: [fn(&mut Value); 15] = [
             |r| r["ts"] = json!("yesterday"),
             |r| r["tenant_id"] = json!("../x"),
             |r| r["agent_id"] = json!("a b"),
@@ -400,6 +417,9 @@ mod tests {
             |r| r["http"]["path"] = json!("/a#b"),
             |r| r["http"]["request_method"] = json!("G ET"),
             |r| r["correlation_id"] = json!("a\nb"),
+            |r| r["upstream_scheme"] = json!("ftp"),
+            |r| r["mcp"] = json!({"method": "tools/call", "messages": 1}),
+            |r| r["graphql"] = json!(["viewer"]),
         ];
         for change in changes {
             let line = record(change);

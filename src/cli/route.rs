@@ -14,6 +14,23 @@ pub(super) fn template(path: &Path) -> String {
     format!("/{}", segments.join("/"))
 }
 
+/// A resource's URI in the same way: `issue:///17` is `issue:///*`. A pattern that covers it, and all of what the log
+/// cut off; what a line cannot hold is `*`, too.
+pub(super) fn uri_template(uri: &str, cut: bool) -> String {
+    let (scheme, rest) = uri.split_at(uri.find(':').map_or(0, |at| at + 1));
+    let general = |segment: &str| is_identifier(segment) || segment.contains('*') || !is_word(segment);
+    let mut segments: Vec<&str> = rest.split('/').map(|s| if general(s) { "*" } else { s }).collect();
+    if cut && let Some(last) = segments.last_mut() {
+        *last = "*";
+    }
+    format!("{scheme}{}", segments.join("/"))
+}
+
+/// Whether a name can stand in a line as it is read: no blanks, and nothing that a reviewer does not see.
+pub(super) fn is_word(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_graphic() || (!c.is_ascii() && c.is_alphanumeric()))
+}
+
 fn is_identifier(segment: &str) -> bool {
     let all = |of: fn(&u8) -> bool| segment.bytes().all(|b| of(&b));
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
@@ -65,6 +82,23 @@ mod tests {
             ("/a/**b/c", "/a/*/c"),
         ] {
             assert_eq!(template(&Path::parse(path).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn a_uri_keeps_its_scheme() {
+        for (uri, cut, expected) in [
+            ("issue:///17", false, "issue:///*"),
+            ("file:///docs/readme.md", false, "file:///docs/readme.md"),
+            ("urn:isbn:0451450523", false, "urn:isbn:0451450523"),
+            ("mailto:alice@acme.example", false, "mailto:*"),
+            ("a b", false, "*"),
+            ("memo:///a*b/ü/x y", false, "memo:///*/ü/*"),
+            ("file:///docs/read", true, "file:///docs/*"),
+            ("data:abc", true, "data:*"),
+            ("db://host/7", false, "db://host/*"),
+        ] {
+            assert_eq!(uri_template(uri, cut), expected);
         }
     }
 }

@@ -45,6 +45,8 @@ struct Key {
     integration: Option<IntegrationId>,
     guards: Vec<String>,
     place: Place,
+    /// What the body asked for, where egret looked: `tool delete_issue`.
+    what: Option<String>,
     method: String,
     route: String,
 }
@@ -93,6 +95,7 @@ impl Report {
             integration: decision.integration.clone(),
             guards,
             place: decision.place.clone(),
+            what: decision.said.what(),
             method: decision.method.clone(),
             route: decision.route(),
         };
@@ -130,6 +133,7 @@ impl Report {
                 "integration_id": key.integration,
                 "service": group.example.service,
                 "role": group.example.role,
+                "what": key.what,
                 "host": key.place.to_string(),
                 "method": key.method,
                 "path": key.route,
@@ -165,10 +169,13 @@ impl Report {
             self.refused, tally.decisions
         ));
         for (key, group) in self.sorted() {
-            let Key { tenant, agent, code, method, place, route, .. } = key;
+            let Key { tenant, agent, code, what, method, place, route, .. } = key;
             let via = key.integration.as_ref().map_or_else(String::new, |via| format!(" via {via}"));
             data(format_args!("\n{:>7}  {tenant}/{agent}  {code}", group.count));
-            data(format_args!("         {method} {place}{route}{via}"));
+            match what {
+                Some(what) => data(format_args!("         {what} @ {place}{route}{via}")),
+                None => data(format_args!("         {method} {place}{route}{via}")),
+            }
             let guards =
                 if key.guards.is_empty() { String::new() } else { format!("{}: ", key.guards.join(", ")) };
             if !group.reason.is_empty() {

@@ -37,13 +37,25 @@ impl Seen {
 
 /// One thing that a request does.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Act<'q> {
+pub enum Act<'q> {
     /// Method and path.
     Http(Method, &'q Path),
-    /// One message of the Model Context Protocol that names what it wants; `arguments` of a tool.
-    Named { kind: mcp::Named, name: &'q str, arguments: Option<&'q serde_json::Value> },
+    /// One message of the Model Context Protocol that names what it wants.
+    Named {
+        /// What the name is of.
+        kind: mcp::Named,
+        /// The name.
+        name: &'q str,
+        /// What a tool is called with.
+        arguments: Option<&'q serde_json::Value>,
+    },
     /// A list of what a role may have: of tools for every role, of others where it names any.
-    List { of: mcp::Named, method: &'q str },
+    List {
+        /// What is listed.
+        of: mcp::Named,
+        /// The JSON-RPC method.
+        method: &'q str,
+    },
     /// What every client of an MCP server needs, whatever its role.
     Plumbing,
     /// One field of a GraphQL root.

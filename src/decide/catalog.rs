@@ -8,6 +8,7 @@ use super::{
     act::Act,
     host::{HostName, Hosts},
     problem::Findings,
+    protocol::{Look, Protocol},
     reader::closest,
     role::Role,
     service::{self, Service},
@@ -217,11 +218,17 @@ impl Catalogue {
         self.service(name).is_some()
     }
 
-    /// The service behind a host. With a port that does not go without saying, none is.
-    pub fn at(&self, host: &Host, port: Option<u16>) -> Option<ServiceId> {
+    /// The service behind a host, or behind the endpoint of an MCP server there. With a port that does not go without
+    /// saying, none is.
+    pub fn at(&self, host: &Host, port: Option<u16>, endpoint: Option<&Path>) -> Option<ServiceId> {
+        let spoken_to = |service: &Service| match endpoint {
+            Some(path) => service.is_at(path),
+            None => matches!(service.protocol, Protocol::Http(_)),
+        };
         let covers = |service: &Service| {
             let Hosts::Fixed(hosts) = &service.hosts else { return false };
-            hosts.iter().any(|own| own.port == port && own.name == HostName::Exact(host.clone()))
+            spoken_to(service)
+                && hosts.iter().any(|own| own.port == port && own.name == HostName::Exact(host.clone()))
         };
         let mut found: Vec<ServiceId> =
             self.0.iter().filter(|service| covers(service)).map(|service| service.plan.id.clone()).collect();
@@ -229,17 +236,20 @@ impl Catalogue {
         found.into_iter().next()
     }
 
-    /// The smallest of a service's roles that covers all of these requests.
+    /// Whether a service has its GraphQL at this path.
+    pub fn has_graphql_at(&self, service: &str, path: &Path) -> bool {
+        self.service(service).is_some_and(|service| service.looks_for(Method::Post, path) == Look::GraphQl)
+    }
+
+    /// The smallest of a service's roles that allows all of these acts.
     pub fn smallest_role<'r>(
         &self,
         service: &str,
-        mut requests: impl Iterator<Item = (Method, &'r Path)> + Clone,
+        mut acts: impl Iterator<Item = Act<'r>> + Clone,
     ) -> Option<RoleId> {
-        let covers = |role: &&Arc<Role>| {
-            requests.clone().all(|(method, path)| role.find(&Act::Http(method, path)).is_some())
-        };
+        let covers = |role: &&Arc<Role>| acts.clone().all(|act| role.find(&act).is_some());
         let found = self.service(service)?.roles.iter().find(covers)?.id.clone();
-        requests.next().map(|_| found)
+        acts.next().map(|_| found)
     }
 
     fn service(&self, name: &str) -> Option<&Service> {
@@ -259,6 +269,7 @@ mod tests {
         },
         *,
     };
+    use crate::{graphql, mcp};
 
     #[test]
     fn every_file_is_in_the_table() {
@@ -379,7 +390,7 @@ mod tests {
     #[test]
     fn a_host_has_its_service_and_a_request_its_role() {
         let catalogue = Catalogue::read();
-        let at = |host: &str, port| catalogue.at(&Host::parse(host).unwrap(), port);
+        let at = |host: &str, port| catalogue.at(&Host::parse(host).unwrap(), port, None);
         assert_eq!(at("api.github.com", None).unwrap().as_str(), "github");
         assert_eq!(at("api.github.com", Some(8443)), None);
         assert_eq!(at("evil.example", None), None);
@@ -391,8 +402,34 @@ mod tests {
         ] {
             let requests: Vec<(Method, Path)> =
                 requests.iter().map(|(method, path)| (*method, Path::parse(path).unwrap())).collect();
-            let found = catalogue.smallest_role("github", requests.iter().map(|(m, p)| (*m, p)));
+            let found = catalogue.smallest_role("github", requests.iter().map(|(m, p)| Act::Http(*m, p)));
             assert_eq!(found.as_ref().map(RoleId::as_str), role, "{requests:?}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_has_its_server_and_a_tool_its_role() {
+        let catalogue = Catalogue::read();
+        let at = |host: &str, endpoint: Option<&str>| {
+            let endpoint = endpoint.map(|path| Path::parse(path).unwrap());
+            catalogue.at(&Host::parse(host).unwrap(), None, endpoint.as_ref())
+        };
+        assert_eq!(at("mcp.linear.app", Some("/mcp")).unwrap().as_str(), "linear-mcp");
+        assert_eq!(at("mcp.linear.app", Some("/sse")), None);
+        assert_eq!(at("mcp.linear.app", None), None);
+        assert_eq!(at("api.linear.app", Some("/graphql")), None);
+        let role = |service: &str, act: Act<'_>| {
+            catalogue.smallest_role(service, [act].into_iter()).map(|role| role.to_string())
+        };
+        let tool = |name| Act::Named { kind: mcp::Named::Tool, name, arguments: None };
+        assert_eq!(role("linear-mcp", tool("list_issues")).as_deref(), Some("reader"));
+        assert_eq!(role("linear-mcp", tool("delete_issue")).as_deref(), Some("publisher"));
+        assert_eq!(role("linear-mcp", tool("become_admin")), None);
+        let field = |kind, name| Act::Field(kind, name);
+        assert_eq!(role("linear", field(graphql::Kind::Mutation, "issueCreate")).as_deref(), Some("writer"));
+        let path = |text: &str| Path::parse(text).unwrap();
+        assert!(catalogue.has_graphql_at("linear", &path("/graphql")));
+        assert!(!catalogue.has_graphql_at("linear", &path("/other")));
+        assert!(!catalogue.has_graphql_at("github", &path("/graphql")));
     }
 }

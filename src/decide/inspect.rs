@@ -121,12 +121,8 @@ pub(super) async fn look(
     if let Seen::GraphQl(fields) = &seen {
         // What writes comes first.
         let first = fields.iter().take(MOST_FIELDS);
-        let mut list: Vec<String> =
-            first.map(|(kind, field)| format!("{} {}", kind.as_str(), shown(field))).collect();
-        if fields.len() > MOST_FIELDS {
-            list.push(format!("and {} more", fields.len() - MOST_FIELDS));
-        }
-        message.entry.graphql(list);
+        let list = first.map(|(kind, field)| format!("{} {}", kind.as_str(), shown(field))).collect();
+        message.entry.graphql(list, fields.len().saturating_sub(MOST_FIELDS));
     }
     if seen.is_something() {
         // Another protocol could not be looked into; a server may answer as if none had been asked for.

@@ -357,8 +357,9 @@ fn choose<'p>(
 fn only_one_that_knows<'p>(all: &[Covering<'p>], question: &Question<'_>) -> Option<Covering<'p>> {
     let knows = |c: &&Covering<'p>| {
         let service = &c.integration.service;
-        let looked_into = service.looks_for(question.method, &question.target.path) != Look::Nothing;
-        looked_into || service.roles.iter().any(|role| line_for(role, question, service).is_ok())
+        let look = service.looks_for(question.method, &question.target.path);
+        !matches!(look, Look::Nothing | Look::McpWithoutBody)
+            || service.roles.iter().any(|role| line_for(role, question, service).is_ok())
     };
     let mut knowing = all.iter().filter(knows);
     match (knowing.next(), knowing.next()) {

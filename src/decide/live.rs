@@ -334,6 +334,7 @@ fn granted(judgement: &Judgement<'_>, identity: &Identity) -> Option<audit::Gran
     Some(audit::Granted {
         integration_id: integration.id.clone(),
         service: integration.service.plan.id.clone(),
+        upstream_scheme: integration.service.plan.scheme,
         role: judgement.grant().map(|grant| grant.role.id.clone()),
         tier,
         rule: judgement.line().map(|line| line.rule.clone()),

@@ -237,10 +237,6 @@ fn never_a_method(method: &str) -> Option<&'static str> {
         "prompts/get" => Some("write `prompt NAME`"),
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Some("write `resource URI`"),
         "completion/complete" => Some("it goes with `prompt` and `resource` lines"),
-        "initialize" | "ping" | "server/discover" | "logging/setLevel" | "tools/list" => {
-            Some("leave it out: every role with a line may do it")
-        }
-        _ if method.starts_with("notifications/") => Some("leave it out: every role with a line may do it"),
         _ => None,
     }
 }
@@ -306,55 +302,56 @@ pub(super) fn method_hint(text: &str) -> Option<String> {
     ))
 }
 
-fn check_includes(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>, findings: &mut Findings) {
+/// Roles that one role may include, also by way of others.
+const MOST_INCLUDED: usize = 64;
+
+fn check_includes<'n>(draft: &Draft<'n>, all: &HashMap<&'n str, &Draft<'n>>, findings: &mut Findings) {
     for (name, span) in &draft.includes {
-        if !all.contains_key(name) {
+        if all.contains_key(name) {
+            let names = included(name, all);
+            if names.contains(&draft.key.text.as_str()) {
+                findings.report(*span, format!("the role `{}` includes itself", short(&draft.key.text)));
+            } else if names.len() > MOST_INCLUDED {
+                findings.report(*span, "a role includes at most 64 others, also by way of others");
+            }
+        } else {
             findings.report(*span, format!("the service has no role `{}`", short(name)));
             if let Some(meant) = closest(name, all.keys().copied()) {
                 findings.hint(format!("did you mean `{meant}`?"));
             }
-        } else if reaches(name, &draft.key.text, all) {
-            findings.report(*span, format!("the role `{}` includes itself", short(&draft.key.text)));
         }
     }
 }
 
-/// Whether following the includes of `from` leads to `to`.
-fn reaches(from: &str, to: &str, all: &HashMap<&str, &Draft<'_>>) -> bool {
-    let mut seen = vec![from];
+/// The names that following the includes from `from` leads to, itself first; where there are too many, the first
+/// of them.
+fn included<'n>(from: &'n str, all: &HashMap<&'n str, &Draft<'n>>) -> Vec<&'n str> {
+    let mut names = vec![from];
     let mut at = 0;
-    while let Some(name) = seen.get(at).copied() {
-        if name == to {
-            return true;
-        }
-        for (next, _) in all.get(name).map(|draft| draft.includes.as_slice()).unwrap_or_default() {
-            if !seen.contains(next) {
-                seen.push(next);
+    while let Some(draft) = names.get(at).and_then(|name| all.get(name)) {
+        for (next, _) in &draft.includes {
+            if all.contains_key(next) && !names.contains(next) {
+                names.push(next);
             }
         }
         at += 1;
+        if names.len() > MOST_INCLUDED {
+            break;
+        }
     }
-    false
+    names
 }
 
-fn compile(draft: &Draft<'_>, all: &HashMap<&str, &Draft<'_>>) -> Option<Role> {
+fn compile<'n>(draft: &Draft<'n>, all: &HashMap<&'n str, &Draft<'n>>) -> Option<Role> {
     let mut lines: Vec<RoleLine> = Vec::new();
     let mut scopes: Vec<Box<str>> = Vec::new();
-    let mut names = vec![draft.key.text.as_str()];
-    let mut at = 0;
-    while let Some(part) = names.get(at).and_then(|name| all.get(name)) {
+    for part in included(&draft.key.text, all).into_iter().filter_map(|name| all.get(name)) {
         lines.extend(part.lines.iter().cloned());
         for scope in &part.scopes {
             if !scopes.contains(scope) {
                 scopes.push(scope.clone());
             }
         }
-        for (next, _) in &part.includes {
-            if all.contains_key(next) && !names.contains(next) {
-                names.push(next);
-            }
-        }
-        at += 1;
     }
     let http = lines.iter().enumerate().filter_map(|(number, line)| match &line.grants {
         Grants::Http(methods, pattern) => Some((number, *methods, pattern)),

@@ -69,7 +69,7 @@ impl Service {
                 Method::Get | Method::Head => Look::GraphQlInQuery,
                 _ => Look::GraphQl,
             },
-            _ => Look::Nothing,
+            Protocol::Http(_) => Look::Nothing,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The policy's files: which they are, what they hold, and where in them something stands.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -194,11 +195,20 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> {
 
 /// Reads one of them, unless it is too large.
 pub(super) fn read_text(file: &Path) -> Result<String, Unreadable> {
-    let size = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
-    if size > FILE_LIMIT {
-        return Err(too_large(file));
+    let said = |why: &str| Unreadable { path: file.into(), why: why.to_owned() };
+    // Bundles list names as texts, and two names must not be one.
+    if file.to_str().is_none() {
+        return Err(said("its name is not UTF-8"));
     }
-    fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+    let metadata = fs::metadata(file).map_err(|error| unreadable(file, &error))?;
+    if !metadata.is_file() {
+        return Err(said("it is no regular file"));
+    }
+    // Read to one byte beyond the limit: what is said of a size need not be true.
+    let mut text = String::new();
+    let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
+    opened.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| unreadable(file, &error))?;
+    if text.len() as u64 > FILE_LIMIT { Err(too_large(file)) } else { Ok(text) }
 }
 
 fn too_large(file: &Path) -> Unreadable {

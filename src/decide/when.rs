@@ -203,7 +203,7 @@ impl Check {
         })?;
         let number = i64::try_from(self.patterns.len()).unwrap_or(i64::MAX);
         self.patterns.push(compiled);
-        call.func_name = MATCHES.to_owned();
+        MATCHES.clone_into(&mut call.func_name);
         call.args.extend(call.target.take().map(|target| *target));
         call.args.push(IdedExpr { id, expr: Expr::Literal(LiteralValue::Int(number.into())) });
         Ok(())

@@ -48,7 +48,7 @@ pub struct Item {
 }
 
 /// What a message asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
     /// Something that a role names.
     Named(Named, String),
@@ -60,7 +60,7 @@ pub enum Ask {
 }
 
 /// What a role can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Named {
     /// `tools/call`.
     Tool,
@@ -81,6 +81,24 @@ impl Named {
             Self::Prompt => "prompt",
             Self::Method => "method",
         }
+    }
+}
+
+impl Ask {
+    /// What a record says that a message asked for; `about` is the tool, the resource or the prompt in it. None where
+    /// the two do not fit together.
+    pub fn recorded(method: &str, about: Option<&str>) -> Option<Self> {
+        let kind = match method {
+            "tools/call" => Named::Tool,
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Named::Resource,
+            // A record does not say of what kind it was; the URI of a resource has a colon (RFC 3986 §3.1).
+            "completion/complete" if about.is_some_and(|about| about.contains(':')) => Named::Resource,
+            "prompts/get" | "completion/complete" => Named::Prompt,
+            _ if about.is_some() => return None,
+            "" => return Some(Self::Plumbing),
+            _ => return Some(nameless(method, false)),
+        };
+        about.map(|about| Self::Named(kind, about.to_owned()))
     }
 }
 
@@ -255,17 +273,24 @@ fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Un
             Ask::Named(Named::Resource, uri(params)?)
         }
         "completion/complete" => completion(params)?,
+        // What a resource says is a resource's to grant; a line for the method grants all of them.
+        "subscriptions/listen" if names_resources(params) => Ask::Named(Named::Method, method.to_owned()),
+        _ => nameless(method, waits),
+    })
+}
+
+/// What a method asks for that names nothing but itself.
+fn nameless(method: &str, waits: bool) -> Ask {
+    match method {
         "tools/list" => Ask::List(Named::Tool),
         "prompts/list" => Ask::List(Named::Prompt),
         "resources/list" | "resources/templates/list" => Ask::List(Named::Resource),
-        // Whoever may read a resource may hear of it.
-        "subscriptions/listen" if names_resources(params) => Ask::Named(Named::Method, method.to_owned()),
         "initialize" | "ping" | "server/discover" | "logging/setLevel" | "subscriptions/listen" => {
             Ask::Plumbing
         }
         _ if method.starts_with("notifications/") && !waits => Ask::Plumbing,
         _ => Ask::Named(Named::Method, method.to_owned()),
-    })
+    }
 }
 
 /// Whether a subscription is one to certain resources (2026-07-28).
@@ -372,6 +397,26 @@ mod tests {
         }
         let quiet = read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap();
         assert_eq!(quiet.items()[0].ask, Ask::Plumbing);
+    }
+
+    #[test]
+    fn a_record_says_what_was_asked_for() {
+        let named = |kind, name: &str| Some(Ask::Named(kind, name.to_owned()));
+        for (method, about, ask) in [
+            ("tools/call", Some("echo"), named(Named::Tool, "echo")),
+            ("tools/call", None, None),
+            ("prompts/get", Some("p"), named(Named::Prompt, "p")),
+            ("resources/subscribe", Some("a://b"), named(Named::Resource, "a://b")),
+            ("completion/complete", Some("a://b"), named(Named::Resource, "a://b")),
+            ("completion/complete", Some("p"), named(Named::Prompt, "p")),
+            ("tasks/list", None, named(Named::Method, "tasks/list")),
+            ("tasks/list", Some("x"), None),
+            ("tools/list", None, Some(Ask::List(Named::Tool))),
+            ("notifications/initialized", None, Some(Ask::Plumbing)),
+            ("", None, Some(Ask::Plumbing)),
+        ] {
+            assert_eq!(Ask::recorded(method, about), ask, "{method} {about:?}");
+        }
     }
 
     #[test]

@@ -1,71 +1,30 @@
 //! The draft: what was seen, and how a policy would name it.
 
+mod roles;
+mod seen;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    super::records::{Decision, Place, Tally},
-    lines::Tree,
-};
+use super::super::records::{Decision, Tally};
 use crate::{
-    context::{AgentId, IntegrationId, ServiceId, TenantId},
-    decide::Catalogue,
-    target::{Method, Path},
+    context::{AgentId, IntegrationId, TenantId},
+    decide::{Act, Catalogue},
+    mcp,
+    target::{Path, Scheme},
 };
+use roles::{Lines, READER, WRITER};
+use seen::{Ask, CREDENTIALS, Sample, Seen, Shape, Site, smallest};
 use text::{Heading, free_name, slug};
 
-/// The most shapes of requests that are kept apart.
-const SHAPES: usize = 20_000;
-/// The most credentials of one integration that are told.
-const CREDENTIALS: usize = 4;
-
-/// What was seen.
+/// What was seen, to be written as a policy.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
-    places: BTreeMap<Place, Seen>,
-    shapes: usize,
-    /// Requests that no line can grant, or beyond the most shapes.
-    left_out: u64,
-}
-
-/// What was seen at one place. Each shape has one of its paths; none where the log has only the beginning.
-#[derive(Debug, Default)]
-struct Seen {
-    shapes: BTreeMap<Shape, Option<Path>>,
-    /// What the policy that wrote the log calls the service.
-    service: Option<ServiceId>,
-    integrations: BTreeMap<TenantId, Known>,
-}
-
-/// Requests that a policy would not tell apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
-    tenant: TenantId,
-    agent: AgentId,
-    ask: Ask,
-    template: String,
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ask {
-    /// A method, by its place in [`Method::NAMED`].
-    Method(usize),
-    /// A tunnel that stayed closed.
-    Tunnel,
-}
-
-/// What the policy that wrote the log calls a tenant's integration, and what it attached.
-#[derive(Debug, Default)]
-struct Known {
-    name: Option<IntegrationId>,
-    credentials: BTreeSet<String>,
-}
+pub(super) struct Draft(Seen);
 
 /// A service of the draft.
 struct Service<'d> {
-    places: &'d BTreeSet<Place>,
+    sites: &'d BTreeSet<Site>,
+    scheme: Scheme,
     body: Body,
     roles: BTreeMap<Who<'d>, String>,
 }
@@ -78,117 +37,109 @@ enum Body {
     Catalogue,
     /// Its tunnels pass unopened.
     Tunnel,
-    /// The lines of its roles, by method.
-    Own(BTreeMap<Ask, Tree>),
+    /// An MCP server, with its endpoint.
+    Mcp(Path, Lines),
+    Http(Lines),
+}
+
+/// What the policy that wrote the log calls a tenant's integration, and what it attached.
+#[derive(Debug, Default)]
+struct Known {
+    name: Option<IntegrationId>,
+    credentials: BTreeSet<String>,
 }
 
 impl Draft {
     /// Takes one request that left egret.
-    pub(super) fn saw(&mut self, decision: Decision) {
-        let Some(ask) = Ask::of(&decision.method) else {
-            self.left_out += 1;
-            return;
-        };
-        let template = decision.route();
-        let shape = Shape { tenant: decision.tenant, agent: decision.agent, ask, template };
-        let known = self.places.get(&decision.place).is_some_and(|seen| seen.shapes.contains_key(&shape));
-        if !known && self.shapes == SHAPES {
-            self.left_out += 1;
-            return;
-        }
-        self.shapes += usize::from(!known);
-        let seen = self.places.entry(decision.place).or_default();
-        // The smallest of everything: in whatever order a log is read, the draft is the same.
-        smallest(&mut seen.service, decision.service);
-        let integration = seen.integrations.entry(shape.tenant.clone()).or_default();
-        smallest(&mut integration.name, decision.integration);
-        integration.credentials.extend(decision.credential);
-        if integration.credentials.len() > CREDENTIALS {
-            integration.credentials.pop_last();
-        }
-        let example = seen.shapes.entry(shape).or_default();
-        let shorter = |old: &Path| decision.path.as_str() < old.as_str();
-        if !decision.cut && example.as_ref().is_none_or(shorter) {
-            *example = Some(decision.path);
-        }
+    pub(super) fn saw(&mut self, decision: &Decision) {
+        self.0.saw(decision);
     }
 
     /// The draft as YAML; none when nothing was seen.
     pub(super) fn write(mut self, catalogue: &Catalogue, tally: &Tally) -> Option<String> {
-        let mixed = self.drop_tunnels_of_mixed_places();
+        self.0.settle();
         let (first, last) = tally.span.as_ref()?;
-        if self.places.is_empty() {
+        if self.0.sites.is_empty() {
             return None;
         }
-        let heading = Heading { requests: tally.decisions, first, last, left_out: self.left_out, mixed };
+        let heading = Heading { requests: tally.decisions, first, last, left_out: &self.0.left_out };
         let named = self.name_services(catalogue);
-        let services: BTreeMap<&str, Service<'_>> = named
-            .iter()
-            .map(|(name, places)| (name.as_str(), self.service(name, places, catalogue)))
-            .collect();
+        let services: BTreeMap<&str, Service<'_>> =
+            named.iter().map(|(name, sites)| (name.as_str(), self.service(name, sites, catalogue))).collect();
         let integrations = self.name_integrations(&services);
         Some(text::write(&heading, &self, &services, &integrations))
     }
 
-    /// A service is opened, or it is not. Where both were seen, the requests say more.
-    fn drop_tunnels_of_mixed_places(&mut self) -> Vec<Place> {
-        let mut mixed = Vec::new();
-        for (place, seen) in &mut self.places {
-            let before = seen.shapes.len();
-            if seen.shapes.keys().any(|shape| shape.ask != Ask::Tunnel) {
-                seen.shapes.retain(|shape, _| shape.ask != Ask::Tunnel);
-            }
-            if seen.shapes.len() < before {
-                mixed.push(place.clone());
-            }
-        }
-        mixed
-    }
-
-    /// Every place belongs to one service: the one that the log names, else one of the catalogue whose roles
+    /// Every site belongs to one service: the one that the log names, else one of the catalogue whose roles
     /// suffice, else one called by the host.
-    fn name_services(&self, catalogue: &Catalogue) -> BTreeMap<String, BTreeSet<Place>> {
-        let mut services: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
-        let mut nameless = Vec::new();
-        for (place, seen) in &self.places {
-            match &seen.service {
-                Some(name) => _ = services.entry(name.as_str().to_owned()).or_default().insert(place.clone()),
-                None => nameless.push(place),
-            }
-        }
-        // A service is opened, or it is not, with all of its hosts.
-        let split: Vec<(String, Place)> = services
-            .iter()
-            .filter(|(_, places)| places.iter().any(|place| !self.is_tunnel(place)))
-            .flat_map(|(name, places)| places.iter().map(|place| (name.clone(), place.clone())))
-            .filter(|(_, place)| self.is_tunnel(place))
-            .collect();
-        for (name, place) in split {
-            services.entry(name).or_default().remove(&place);
-            let free = free_name(&slug(&place), |name| services.contains_key(name) || catalogue.has(name));
-            services.insert(free, [place].into());
-        }
-        for place in nameless {
-            let known = catalogue.at(&place.host, place.port).filter(|known| {
+    fn name_services(&self, catalogue: &Catalogue) -> BTreeMap<String, BTreeSet<Site>> {
+        let (mut services, mut nameless) = self.services_of_the_log();
+        nameless.extend(self.split_tunnels(&mut services));
+        // Servers first: where both would be called by the host, the server is.
+        nameless.sort_by(|a, b| (a.endpoint.is_none(), a).cmp(&(b.endpoint.is_none(), b)));
+        for site in nameless {
+            let known = catalogue.at(&site.place.host, site.place.port, site.endpoint.as_ref());
+            let known = known.filter(|known| {
                 !services.contains_key(known.as_str())
-                    && self.catalogue_roles(known.as_str(), &[place.clone()].into(), catalogue).is_some()
+                    && self.catalogue_roles(known.as_str(), &[site.clone()].into(), catalogue).is_some()
             });
             let name = known.map_or_else(
-                || free_name(&slug(place), |name| services.contains_key(name) || catalogue.has(name)),
+                || free_name(&slug(&site), |name| services.contains_key(name) || catalogue.has(name)),
                 |known| known.as_str().to_owned(),
             );
-            services.insert(name, [place.clone()].into());
+            services.insert(name, [site].into());
         }
         services
     }
 
-    fn is_tunnel(&self, place: &Place) -> bool {
-        self.places.get(place).is_some_and(|seen| seen.shapes.keys().any(|shape| shape.ask == Ask::Tunnel))
+    /// The services that the log names, and the sites that have no name there. An MCP server is a service of its
+    /// own, whatever else stands behind its host.
+    fn services_of_the_log(&self) -> (BTreeMap<String, BTreeSet<Site>>, Vec<Site>) {
+        let mut services: BTreeMap<String, BTreeSet<Site>> = BTreeMap::new();
+        let mut nameless = Vec::new();
+        let (servers, others): (Vec<_>, Vec<_>) =
+            self.0.sites.iter().partition(|(site, _)| site.endpoint.is_some());
+        for (site, shapes) in servers.into_iter().chain(others) {
+            let mut name = None;
+            for sample in shapes.values() {
+                smallest(&mut name, sample.service.as_ref());
+            }
+            let is_server = |site: &Site| site.endpoint.is_some();
+            let taken = |sites: &BTreeSet<Site>| is_server(site) || sites.iter().any(is_server);
+            match name.filter(|name| !services.get(name.as_str()).is_some_and(taken)) {
+                Some(name) => _ = services.entry(name.as_str().to_owned()).or_default().insert(site.clone()),
+                None => nameless.push(site.clone()),
+            }
+        }
+        (services, nameless)
     }
 
-    /// What was seen at these places.
-    fn at<'d>(&'d self, places: &'d BTreeSet<Place>) -> impl Iterator<Item = (&'d Shape, &'d Option<Path>)> {
-        places.iter().filter_map(|place| self.places.get(place)).flat_map(|seen| &seen.shapes)
+    /// A service is opened, or it is not, with all of its hosts.
+    fn split_tunnels(&self, services: &mut BTreeMap<String, BTreeSet<Site>>) -> Vec<Site> {
+        let mut split = Vec::new();
+        for sites in services.values_mut() {
+            let (tunnels, opened): (BTreeSet<Site>, BTreeSet<Site>) =
+                std::mem::take(sites).into_iter().partition(|site| self.is_tunnel(site));
+            if opened.is_empty() {
+                *sites = tunnels;
+            } else {
+                *sites = opened;
+                split.extend(tunnels);
+            }
+        }
+        split
+    }
+
+    fn is_tunnel(&self, site: &Site) -> bool {
+        self.0.sites.get(site).is_some_and(|shapes| shapes.keys().any(|shape| shape.ask == Ask::Tunnel))
+    }
+
+    /// What was seen at these sites.
+    fn at<'d>(
+        &'d self,
+        sites: &'d BTreeSet<Site>,
+    ) -> impl Iterator<Item = (&'d Shape, &'d Sample)> + Clone + 'd {
+        sites.iter().filter_map(|site| self.0.sites.get(site)).flatten()
     }
 
     /// The role of the catalogue's service that everybody needs; none where it is not its host, or where a role is
@@ -196,49 +147,61 @@ impl Draft {
     fn catalogue_roles<'d>(
         &'d self,
         name: &str,
-        places: &'d BTreeSet<Place>,
+        sites: &'d BTreeSet<Site>,
         catalogue: &Catalogue,
     ) -> Option<BTreeMap<Who<'d>, String>> {
-        let known =
-            |place: &Place| catalogue.at(&place.host, place.port).is_some_and(|at| at.as_str() == name);
-        if !places.iter().all(known) {
+        let known = |site: &Site| {
+            let at = catalogue.at(&site.place.host, site.place.port, site.endpoint.as_ref());
+            at.is_some_and(|at| at.as_str() == name)
+        };
+        if !sites.iter().all(known) || self.scheme(sites) == Scheme::Http {
             return None;
         }
-        let mut requests: BTreeMap<Who<'_>, Vec<(Method, &Path)>> = BTreeMap::new();
-        for (shape, example) in self.at(places) {
+        let mut acts: BTreeMap<Who<'_>, Vec<Act<'_>>> = BTreeMap::new();
+        for (shape, sample) in self.at(sites) {
+            if shape.ask.graphql().is_some() && !catalogue.has_graphql_at(name, sample.path.as_ref()?) {
+                return None;
+            }
             // What cannot be looked up is covered by no role that is known to suffice.
-            let request = (shape.ask.method()?, example.as_ref()?);
-            requests.entry((&shape.tenant, &shape.agent)).or_default().push(request);
+            acts.entry((&shape.tenant, &shape.agent)).or_default().push(act(&shape.ask, sample)?);
         }
-        let role = |(who, requests): (_, Vec<(Method, &Path)>)| {
-            let role = catalogue.smallest_role(name, requests.iter().copied())?;
+        let role = |(who, acts): (_, Vec<Act<'_>>)| {
+            let role = catalogue.smallest_role(name, acts.iter().copied())?;
             Some((who, role.as_str().to_owned()))
         };
-        requests.into_iter().map(role).collect()
+        acts.into_iter().map(role).collect()
     }
 
-    fn service<'d>(&'d self, name: &str, places: &'d BTreeSet<Place>, catalogue: &Catalogue) -> Service<'d> {
-        if let Some(roles) = self.catalogue_roles(name, places, catalogue) {
-            return Service { places, body: Body::Catalogue, roles };
+    /// How a service is reached: by TLS, unless the log says of all its requests that they were not.
+    fn scheme(&self, sites: &BTreeSet<Site>) -> Scheme {
+        if self.at(sites).any(|(_, sample)| sample.by_tls) { Scheme::Https } else { Scheme::Http }
+    }
+
+    fn service<'d>(&'d self, name: &str, sites: &'d BTreeSet<Site>, catalogue: &Catalogue) -> Service<'d> {
+        let scheme = self.scheme(sites);
+        if let Some(roles) = self.catalogue_roles(name, sites, catalogue) {
+            return Service { sites, scheme, body: Body::Catalogue, roles };
         }
-        let tunnel = places.iter().any(|place| self.is_tunnel(place));
-        let mut trees: BTreeMap<Ask, Tree> = BTreeMap::new();
+        let tunnel = sites.iter().any(|site| self.is_tunnel(site));
         let mut roles: BTreeMap<Who<'_>, String> = BTreeMap::new();
-        for (shape, _) in self.at(places) {
-            trees.entry(shape.ask).or_default().add(&shape.template);
+        for (shape, _) in self.at(sites) {
             let role = roles.entry((&shape.tenant, &shape.agent)).or_default();
             let needed = match (tunnel, shape.ask.only_reads()) {
                 (true, _) => "caller",
-                (false, true) => "reader",
-                (false, false) => "writer",
+                (false, true) => READER,
+                (false, false) => WRITER,
             };
-            // `writer` includes `reader`, and sorts after it.
             if role.as_str() < needed {
                 needed.clone_into(role);
             }
         }
-        trees.values_mut().for_each(Tree::collapse);
-        Service { places, body: if tunnel { Body::Tunnel } else { Body::Own(trees) }, roles }
+        let lines = || Lines::of(&self.at(sites).map(|(shape, _)| shape));
+        let body = match sites.iter().find_map(|site| site.endpoint.clone()) {
+            _ if tunnel => Body::Tunnel,
+            Some(endpoint) => Body::Mcp(endpoint, lines()),
+            None => Body::Http(lines()),
+        };
+        Service { sites, scheme, body, roles }
     }
 
     /// The name of each tenant's integration with each service.
@@ -251,8 +214,8 @@ impl Draft {
         for (service, drafted) in services {
             let tenants: BTreeSet<&TenantId> = drafted.roles.keys().map(|(tenant, _)| *tenant).collect();
             for tenant in tenants {
-                let known = self.known(tenant, drafted.places).find_map(|known| known.name.as_ref());
-                let wanted = known.map_or(*service, |known| known.as_str());
+                let known = self.known(tenant, drafted.sites).name;
+                let wanted = known.as_ref().map_or(*service, |known| known.as_str());
                 let name = free_name(wanted, |name| taken.contains(&(tenant, name.to_owned())));
                 taken.insert((tenant, name.clone()));
                 names.entry(tenant).or_default().insert(*service, name);
@@ -261,45 +224,32 @@ impl Draft {
         names
     }
 
-    fn known<'d>(
-        &'d self,
-        tenant: &'d TenantId,
-        places: &'d BTreeSet<Place>,
-    ) -> impl Iterator<Item = &'d Known> {
-        places.iter().filter_map(|place| self.places.get(place)?.integrations.get(tenant))
+    fn known(&self, tenant: &TenantId, sites: &BTreeSet<Site>) -> Known {
+        let mut known = Known::default();
+        for (_, sample) in self.at(sites).filter(|(shape, _)| shape.tenant == *tenant) {
+            smallest(&mut known.name, sample.integration.as_ref());
+            known.credentials.extend(sample.credentials.iter().cloned());
+            while known.credentials.len() > CREDENTIALS {
+                known.credentials.pop_last();
+            }
+        }
+        known
     }
 }
 
-fn smallest<T: Ord>(kept: &mut Option<T>, new: Option<T>) {
-    if let Some(new) = new
-        && kept.as_ref().is_none_or(|kept| new < *kept)
-    {
-        *kept = Some(new);
-    }
-}
-
-impl Ask {
-    fn of(method: &str) -> Option<Self> {
-        if method == "CONNECT" {
-            return Some(Self::Tunnel);
-        }
-        Method::NAMED.iter().position(|named| named.as_str() == method).map(Self::Method)
-    }
-
-    fn method(self) -> Option<Method> {
-        match self {
-            Self::Method(number) => Method::NAMED.get(number).copied(),
-            Self::Tunnel => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        self.method().map_or("CONNECT", Method::as_str)
-    }
-
-    /// RFC 9110 §9.2.1.
-    fn only_reads(self) -> bool {
-        self.method().is_none_or(|method| matches!(method, Method::Get | Method::Head | Method::Options))
+/// What a role of the catalogue has to allow; none where the log has too little to tell.
+fn act<'d>(ask: &'d Ask, sample: &'d Sample) -> Option<Act<'d>> {
+    let named = |kind, name| Act::Named { kind, name, arguments: None };
+    match ask {
+        Ask::Http(..) => Some(Act::Http(ask.method()?, sample.path.as_ref()?)),
+        Ask::Field(kind, field, _) => Some(Act::Field(*kind, field)),
+        Ask::Named(mcp::Named::Resource, _) => Some(named(mcp::Named::Resource, sample.resource.as_ref()?)),
+        Ask::Named(kind, name) => Some(named(*kind, name)),
+        Ask::Quiet(method) => match mcp::Ask::recorded(method, None)? {
+            mcp::Ask::List(of) => Some(Act::List { of, method }),
+            _ => Some(Act::Plumbing),
+        },
+        Ask::Tunnel => None,
     }
 }
 

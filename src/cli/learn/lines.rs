@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const SIBLINGS: usize = 3;
 
 /// The paths of one method, segment by segment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tree {
     children: BTreeMap<String, Tree>,
     /// Whether a path ends here.

@@ -33,7 +33,7 @@ fn line(who: &str, request: &str, more: &Value) -> String {
 /// The draft of a log. It always loads, and is always formatted.
 fn draft(log: &str) -> Option<String> {
     let mut draft = Draft::default();
-    let tally = read_text(log, |decision| draft.saw(decision));
+    let tally = read_text(log, |decision| draft.saw(&decision));
     let text = draft.write(&Catalogue::read(), &tally)?;
     if let Err(problems) = Policy::from_text("draft.yaml", &text) {
         panic!("{}\n{text}", problems.render(false));
@@ -169,10 +169,193 @@ fn two_names_of_one_integration_are_one() {
     );
 }
 
+/// A request to an MCP server, by method and name.
+fn mcp(who: &str, url: &str, method: &str, name: &str) -> String {
+    let key = if method == "tools/call" { "tool" } else { "name" };
+    let mut rpc = json!({"method": method, "messages": 1});
+    if !name.is_empty() {
+        rpc[key] = json!(name);
+    }
+    line(who, &format!("POST {url}"), &json!({ "mcp": rpc }))
+}
+
+fn graphql(who: &str, url: &str, fields: &[&str]) -> String {
+    line(who, &format!("POST {url}"), &json!({ "graphql": fields }))
+}
+
+#[test]
+fn an_mcp_server_is_drafted_by_what_it_was_asked_for() {
+    const URL: &str = "https://mcp.board.example/mcp";
+    let mut log = [
+        mcp("acme/bot", URL, "initialize", ""),
+        mcp("acme/bot", URL, "notifications/initialized", ""),
+        mcp("acme/bot", URL, "tools/list", ""),
+        mcp("acme/bot", URL, "prompts/list", ""),
+        mcp("acme/bot", URL, "tools/call", "list_issues"),
+        mcp("acme/bot", URL, "tools/call", "get_issue"),
+        mcp("acme/admin", URL, "tools/call", "delete_issue"),
+        mcp("acme/admin", URL, "tools/call", "Lösch!"),
+        mcp("acme/bot", URL, "resources/read", "issue:///17"),
+        mcp("acme/bot", URL, "resources/subscribe", "issue:///18"),
+        mcp("acme/bot", URL, "resources/read", &format!("file:///docs/{}", "x".repeat(187))),
+        mcp("acme/bot", URL, "tasks/list", ""),
+        mcp("acme/bot", URL, "", ""),
+        mcp("acme/lurker", URL, "initialize", ""),
+        mcp("globex/bot", "https://mcp.linear.app/mcp", "tools/call", "list_issues"),
+        mcp("globex/bot", "https://mcp.linear.app/mcp", "tools/call", "create_comment"),
+        mcp("globex/bot", "https://mcp.linear.app/mcp", "tools/list", ""),
+    ]
+    .concat();
+    log += &requests(&[
+        ("acme/bot", "GET https://mcp.board.example/mcp"),
+        ("acme/bot", "DELETE https://mcp.board.example/mcp"),
+        ("acme/bot", "POST https://mcp.board.example/mcp"),
+        ("acme/bot", "GET https://mcp.board.example/health"),
+        ("acme/bot", "CONNECT mcp.board.example:443"),
+    ]);
+    log += &mcp("acme/bot", URL, "tools/call", "two words");
+    log += &mcp("acme/bot", URL, "tools/call", "all*");
+    log += &mcp("acme/bot", URL, "tools/call", &"x".repeat(200));
+    let batch = json!({"mcp": {"method": "tools/call", "tool": "get_issue", "messages": 2}});
+    log += &line("acme/bot", &format!("POST {URL}"), &batch);
+    let text = draft(&log).unwrap();
+    assert_eq!(text, include_str!("mcp.golden.yaml"));
+    let turned: String = log.lines().rev().flat_map(|line| [line, "\n"]).collect();
+    assert_eq!(draft(&turned).unwrap(), text);
+}
+
+#[test]
+fn a_server_that_was_only_greeted_has_a_line() {
+    let text = draft(&mcp("t/a", "https://x.example/api/mcp", "tools/list", "")).unwrap();
+    for line in ["  x-example-api-mcp:", "        - method tools/list", "        x-example-api-mcp: reader"] {
+        assert!(text.lines().any(|own| own == line), "no `{line}`:\n{text}");
+    }
+}
+
+#[test]
+fn graphql_is_drafted_by_its_fields() {
+    let api = "https://api.hub.example/api/graphql";
+    let mut log = [
+        graphql("t/a", api, &["query viewer", "query __typename"]),
+        graphql("t/b", api, &["mutation issueCreate", "mutation issueClose"]),
+        graphql("t/b", api, &["subscription issues"]),
+        graphql("t/a", "https://api.hub.example/other", &["query elsewhere"]),
+        graphql("t/a", "https://api.linear.app/graphql", &["mutation issueCreate"]),
+        graphql("t/c", "https://usual.example/graphql", &["query __typename"]),
+    ]
+    .concat();
+    log += &requests(&[
+        ("t/b", &format!("POST {api}")),
+        ("t/b", "POST https://api.hub.example/api/one"),
+        ("t/b", "POST https://api.hub.example/api/two"),
+        ("t/b", "POST https://api.hub.example/api/three"),
+        ("t/b", "POST https://api.hub.example/api/four"),
+    ]);
+    let text = draft(&log).unwrap();
+    assert_eq!(text, include_str!("graphql.golden.yaml"));
+}
+
+#[test]
+fn a_server_and_what_else_is_on_its_host_are_two_services() {
+    let via = json!({"service": "board", "integration_id": "board"});
+    let log = [
+        line("t/a", "GET https://x.example/items", &via),
+        line(
+            "t/a",
+            "POST https://x.example/mcp",
+            &json!({
+                "mcp": {"method": "tools/call", "tool": "pay", "messages": 1},
+                "service": "board", "integration_id": "board", "upstream_scheme": "http",
+            }),
+        ),
+        line("t/a", "GET https://x.example/mcp", &via),
+    ];
+    let text = draft(&log.concat()).unwrap();
+    for line in [
+        "  board:",
+        "    mcp: http://x.example/mcp",
+        "        - tool pay",
+        "  x-example:",
+        "        - GET /items",
+        "      board:",
+        "      board-2:",
+        "        service: x-example",
+        "      - tool pay @ http://x.example/mcp",
+        "      - GET https://x.example/items",
+    ] {
+        assert!(text.lines().any(|own| own.split(" # ").next() == Some(line)), "no `{line}`:\n{text}");
+    }
+}
+
+#[test]
+fn a_service_in_clear_is_drafted_so() {
+    let clear = json!({"upstream_scheme": "http"});
+    let text = draft(&line("t/a", "GET https://x.example/y", &clear)).unwrap();
+    assert!(text.contains("    scheme: http # ") && text.contains("- GET http://x.example/y"), "{text}");
+    let both =
+        line("t/a", "GET https://x.example/y", &clear) + &requests(&[("t/a", "GET https://x.example/z")]);
+    assert!(!draft(&both).unwrap().contains("scheme"));
+}
+
 #[test]
 fn without_a_request_there_is_no_draft() {
     assert_eq!(draft(""), None);
     assert_eq!(draft(&requests(&[("t/a", "PROPFIND https://x.example/")])), None);
+}
+
+/// What a record may say of a body, and what it would never say.
+fn body() -> impl Strategy<Value = Value> {
+    let name = prop_oneof![
+        "(get|list|create)_[a-c]",
+        "[ -~]{1,12}",
+        "\\PC{1,12}",
+        ".{1,8}",
+        "x{190,210}",
+        "[é-ž ]{0,1000}",
+        "(file|db|urn|\\*|a b):/{0,3}[a-d0-9 *]{0,3}(/[a-f]{0,2}){0,4}",
+        Just("mcp".to_owned()),
+        Just("@".to_owned()),
+        Just("a via b".to_owned()),
+        Just("*".to_owned()),
+        Just("\u{202e}evil".to_owned()),
+    ];
+    let method = prop_oneof![
+        Just("tools/call"),
+        Just("resources/read"),
+        Just("prompts/get"),
+        Just("completion/complete"),
+        Just("initialize"),
+        Just("tools/list"),
+        Just("prompts/list"),
+        Just("resources/templates/list"),
+        Just("tasks/list"),
+        Just("a b"),
+        Just("notifications/x"),
+        Just(""),
+        Just("*"),
+    ];
+    let field = (
+        prop_oneof![Just("query"), Just("mutation"), Just("subscription"), Just("fragment")],
+        prop_oneof![Just("__typename".to_owned()), "[a-c_]{1,3}", "[a-z ]{0,8}", "x{195,205}"],
+    );
+    let scheme = prop_oneof![Just("https"), Just("http"), Just("ftp")];
+    prop_oneof![
+        Just(json!({})),
+        scheme.prop_map(|scheme| json!({ "upstream_scheme": scheme })),
+        (method, proptest::option::of(name), any::<bool>(), 0..3_u64).prop_map(
+            |(method, name, tool, messages)| {
+                let mut rpc = json!({ "method": method, "messages": messages });
+                if let Some(name) = name {
+                    rpc[if tool { "tool" } else { "name" }] = json!(name);
+                }
+                json!({ "mcp": rpc })
+            }
+        ),
+        proptest::collection::vec(field, 0..22).prop_map(|fields| {
+            let fields: Vec<String> = fields.iter().map(|(kind, field)| format!("{kind} {field}")).collect();
+            json!({ "graphql": fields })
+        }),
+    ]
 }
 
 proptest! {
@@ -191,28 +374,34 @@ proptest! {
                 ],
                 prop_oneof![
                     Just("api.github.com".to_owned()), Just("api.openai.com".to_owned()), Just("github".to_owned()),
+                    Just("mcp.linear.app".to_owned()), Just("api.linear.app".to_owned()),
                     Just("[::1]".to_owned()), Just("10.1.2.3".to_owned()), "[a-b]{1,2}(\\.[a-b]{1,2})?", "[ -~]{1,8}",
                 ],
                 prop_oneof![Just(443_u16), Just(80), Just(8443), any::<u16>()],
                 prop_oneof![
                     "(/[a-c]{0,2}){1,4}", "/[ -~]{0,12}(/[ -~]{0,6})?", "/(repos|user|v1)/[a-z]{1,3}", "/x{1020,1030}",
+                    "/(mcp|graphql)", "/[0-9]{1,2}/mcp",
                 ],
-                proptest::option::of(prop_oneof![Just("github"), Just("disabled"), Just("s1"), Just("a.b")]),
+                proptest::option::of(prop_oneof![Just("github"), Just("disabled"), Just("s1"), Just("a.b"), Just("linear-mcp")]),
                 proptest::option::of(prop_oneof![Just("disabled"), Just("i1"), Just("1"), Just("true")]),
                 "\\PC{0,20}",
+                body(),
             ),
             1..25,
         )
     ) {
         let log: Vec<String> = lines
             .iter()
-            .map(|(tenant, agent, method, host, port, path, service, integration, reference)| {
-                let record = json!({
+            .map(|(tenant, agent, method, host, port, path, service, integration, reference, body)| {
+                let mut record = json!({
                     "ts": "2026-11-24T10:05:13Z", "event": "decision", "decision_id": "1", "tenant_id": tenant,
                     "agent_id": agent, "decision": "allow", "service": service, "integration_id": integration,
                     "credential": {"kind": "static", "ref": reference},
                     "http": {"request_method": method, "host": host, "port": port, "path": path},
                 });
+                for (key, value) in body.as_object().into_iter().flatten() {
+                    record[key] = value.clone();
+                }
                 format!("{record}\n")
             })
             .collect();

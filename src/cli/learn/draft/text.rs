@@ -1,15 +1,17 @@
 //! The draft as text: a policy as a person would begin to write it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Ask, Body, Draft, Service, Tree, Who};
+use super::{
+    Ask, Body, Draft, Service, Shape, Who,
+    roles::{Lines, READER, WRITER, written},
+    seen::{LeftOut, Sample, Site},
+};
 use crate::{
     cli::records::Place,
     context::{AgentId, TenantId},
-    target::Host,
+    mcp,
+    target::{Host, Scheme},
 };
 
 /// What the first lines tell.
@@ -17,9 +19,7 @@ pub(super) struct Heading<'d> {
     pub(super) requests: u64,
     pub(super) first: &'d str,
     pub(super) last: &'d str,
-    pub(super) left_out: u64,
-    /// Places whose closed tunnels are left out.
-    pub(super) mixed: Vec<Place>,
+    pub(super) left_out: &'d LeftOut,
 }
 
 /// The names of integrations, by tenant and service.
@@ -55,14 +55,27 @@ fn write_heading(heading: &Heading<'_>, text: &mut String) {
         heading.first,
         heading.last
     );
-    if heading.left_out > 0 {
+    let left_out = heading.left_out;
+    for (count, why) in [
+        (left_out.requests, "that no line can grant, or that are of too many shapes"),
+        (
+            left_out.nameless,
+            "for a tool, a resource, a prompt, a method or a field with a name that no line can hold",
+        ),
+        (left_out.unread, "to an MCP server or GraphQL whose bodies the log does not tell"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "# Left out: {} {why}.", requests(count));
+        }
+    }
+    if left_out.partly > 0 {
         let _ = writeln!(
             text,
-            "# Left out: {} that no line can grant, or that are of too many shapes.",
-            requests(heading.left_out)
+            "# Covered in part: {} that asked for more than the log says.",
+            requests(left_out.partly)
         );
     }
-    for place in &heading.mixed {
+    for place in &left_out.mixed {
         let _ = writeln!(text, "# Left out: closed tunnels to {place}, whose requests were seen, too.");
     }
     text.push_str(
@@ -78,52 +91,62 @@ fn write_services(services: &BTreeMap<&str, Service<'_>>, text: &mut String) {
         }
         text.push_str(if first { "\nservices:\n" } else { "\n" });
         first = false;
-        let _ = writeln!(text, "  {}:\n    hosts:", scalar(name));
-        for place in service.places {
-            let note = match place.host {
-                Host::Address(_) => " # TODO: a private address needs `allow_private_addresses`",
-                Host::Name(_) => "",
-            };
-            let _ = writeln!(text, "      - {}{note}", scalar(&place.to_string()));
-        }
+        let _ = writeln!(text, "  {}:", scalar(name));
         match &service.body {
-            Body::Own(trees) => write_roles(trees, text),
-            _ => text.push_str("    intercept: never\n    roles:\n      caller:\n        - connect\n"),
+            Body::Mcp(endpoint, lines) => {
+                for Site { place, .. } in service.sites {
+                    let url = format!("{}://{place}{endpoint}", service.scheme.as_str());
+                    let _ = writeln!(text, "    mcp: {}{}", scalar(&url), note(place));
+                }
+                write_roles(lines, text);
+            }
+            Body::Http(lines) => {
+                write_hosts(service, text);
+                if let Some(path) = lines.graphql.as_ref().filter(|path| *path != "/graphql") {
+                    let _ = writeln!(text, "    graphql: {}", scalar(path));
+                }
+                write_roles(lines, text);
+            }
+            Body::Tunnel | Body::Catalogue => {
+                write_hosts(service, text);
+                text.push_str("    intercept: never\n    roles:\n      caller:\n        - connect\n");
+            }
         }
     }
 }
 
-fn write_roles(trees: &BTreeMap<Ask, Tree>, text: &mut String) {
-    let (mut reader, mut writer): (Lines, Lines) = Default::default();
-    for (ask, tree) in trees {
-        let role = if ask.only_reads() { &mut reader } else { &mut writer };
-        for pattern in tree.patterns() {
-            role.entry(pattern).or_default().push(ask.name());
-        }
+fn write_hosts(service: &Service<'_>, text: &mut String) {
+    text.push_str("    hosts:\n");
+    for Site { place, .. } in service.sites {
+        let _ = writeln!(text, "      - {}{}", scalar(&place.to_string()), note(place));
     }
+    if service.scheme == Scheme::Http {
+        text.push_str("    scheme: http # as the log has it: a credential would go in clear\n");
+    }
+}
+
+fn note(place: &Place) -> &'static str {
+    match place.host {
+        Host::Address(_) => " # TODO: a private address needs `allow_private_addresses`",
+        Host::Name(_) => "",
+    }
+}
+
+fn write_roles(lines: &Lines, text: &mut String) {
+    let [reader, writer] = lines.roles();
     text.push_str("    roles:\n");
-    if !reader.is_empty() {
-        text.push_str("      reader:\n");
-        write_lines(reader, text);
-    }
-    if !writer.is_empty() {
-        text.push_str("      writer:\n");
-        if trees.keys().any(|ask| ask.only_reads()) {
-            text.push_str("        - include: reader\n");
+    let includes = !reader.is_empty() && !writer.is_empty();
+    for (name, include, lines) in [(READER, false, reader), (WRITER, includes, writer)] {
+        if lines.is_empty() {
+            continue;
         }
-        write_lines(writer, text);
-    }
-}
-
-type Lines = BTreeMap<String, Vec<&'static str>>;
-
-fn write_lines(lines: Lines, text: &mut String) {
-    for (pattern, mut methods) in lines {
-        // `GET` says so, too.
-        if methods.contains(&"GET") {
-            methods.retain(|method| *method != "HEAD");
+        let _ = writeln!(text, "      {name}:");
+        if include {
+            let _ = writeln!(text, "        - include: {READER}");
         }
-        let _ = writeln!(text, "        - {}", scalar(&format!("{} {pattern}", methods.join("|"))));
+        for line in lines {
+            let _ = writeln!(text, "        - {}", scalar(&line));
+        }
     }
 }
 
@@ -145,10 +168,7 @@ fn write_integrations(
             text.push_str("        credential: none\n");
             continue;
         }
-        let seen: BTreeSet<&str> = draft
-            .known(tenant, drafted.places)
-            .flat_map(|known| known.credentials.iter().map(String::as_str))
-            .collect();
+        let seen = draft.known(tenant, drafted.sites).credentials;
         let seen = if seen.is_empty() {
             String::new()
         } else {
@@ -182,24 +202,21 @@ fn write_agents(
 
 /// One promise for each line that an agent needs.
 fn write_tests(draft: &Draft, services: &BTreeMap<&str, Service<'_>>, text: &mut String) {
-    let mut promises: BTreeMap<Who<'_>, BTreeMap<Line<'_>, String>> = BTreeMap::new();
+    let mut promises: BTreeMap<Who<'_>, BTreeMap<(&str, Ask), String>> = BTreeMap::new();
     for (name, service) in services {
-        for place in service.places {
-            for (shape, example) in draft.places.get(place).into_iter().flat_map(|seen| &seen.shapes) {
+        for site in service.sites {
+            for (shape, sample) in draft.0.sites.get(site).into_iter().flatten() {
                 let line = match &service.body {
-                    Body::Own(trees) => {
-                        trees.get(&shape.ask).and_then(|tree| tree.pattern_of(&shape.template))
-                    }
-                    Body::Catalogue | Body::Tunnel => Some(shape.template.clone()),
+                    Body::Mcp(_, lines) | Body::Http(lines) => lines.line(&shape.ask),
+                    // Of the server's methods a test can only name those that have lines.
+                    Body::Catalogue if matches!(shape.ask, Ask::Quiet(_)) => None,
+                    Body::Catalogue | Body::Tunnel => Some(shape.ask.clone()),
                 };
-                let request = match (shape.ask, example) {
-                    (Ask::Tunnel, _) => format!("CONNECT {}:{}", place.host, place.port.unwrap_or(443)),
-                    (ask, Some(path)) => format!("{} https://{place}{path}", ask.name()),
-                    (_, None) => continue,
+                let Some((line, request)) = line.zip(promise(site, service.scheme, shape, sample)) else {
+                    continue;
                 };
-                let Some(line) = line else { continue };
                 let of_agent = promises.entry((&shape.tenant, &shape.agent)).or_default();
-                of_agent.entry((name, shape.ask, line)).or_insert(request);
+                of_agent.entry((name, line)).or_insert(request);
             }
         }
     }
@@ -215,18 +232,36 @@ fn write_tests(draft: &Draft, services: &BTreeMap<&str, Service<'_>>, text: &mut
     }
 }
 
-/// Service, question and pattern.
-type Line<'d> = (&'d str, Ask, String);
+/// A request of this shape, as a test writes it; none where the log does not have a whole one.
+fn promise(site: &Site, scheme: Scheme, shape: &Shape, sample: &Sample) -> Option<String> {
+    let place = &site.place;
+    let url = || Some(format!("{}://{place}{}", scheme.as_str(), sample.path.as_ref()?));
+    match &shape.ask {
+        Ask::Tunnel => Some(format!("CONNECT {}:{}", place.host, place.port.unwrap_or(443))),
+        ask @ Ask::Http(..) => Some(format!("{} {}", ask.method()?.as_str(), url()?)),
+        Ask::Named(mcp::Named::Resource, _) => {
+            Some(format!("resource {} @ {}", sample.resource.as_ref()?, url()?))
+        }
+        Ask::Quiet(method) => Some(format!("method {method} @ {}", url()?)),
+        ask => Some(format!("{} @ {}", written(ask)?, url()?)),
+    }
+}
 
 fn requests(count: u64) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
-/// A host as a name: `api.x.example:8443` is `api-x-example-8443`.
-pub(super) fn slug(place: &Place) -> String {
-    let text: String =
-        place.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let parts: Vec<&str> = text.split('-').filter(|part| !part.is_empty()).collect();
+/// A host as a name: `api.x.example:8443` is `api-x-example-8443`. An MCP server has its path and `mcp` in its name.
+pub(super) fn slug(site: &Site) -> String {
+    let path = site.endpoint.as_ref().map_or("", |path| path.as_str());
+    let text: String = format!("{}{path}", site.place)
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let mut parts: Vec<&str> = text.split('-').filter(|part| !part.is_empty()).collect();
+    if site.endpoint.is_some() && parts.iter().rev().skip(1).any(|part| *part == "mcp") {
+        parts.pop_if(|last| *last == "mcp");
+    }
     let short: String = parts.join("-").chars().take(56).collect();
     if short.is_empty() { "host".to_owned() } else { short.trim_end_matches('-').to_owned() }
 }
@@ -245,8 +280,8 @@ pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
 fn scalar(text: &str) -> String {
     const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     // A colon is a key's only at the end of a word.
-    let bare = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/*-_.~|: ".contains(&b))
+    let bare = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/*-_.~|: @".contains(&b))
         && !text.ends_with(':')
         && !text.contains(": ")
         && !WORDS.contains(&text.to_ascii_lowercase().as_str());
