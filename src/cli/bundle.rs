@@ -40,7 +40,7 @@ pub(super) struct SignArgs {
 /// How long a bundle may live.
 fn life(text: &str) -> Result<Duration, String> {
     match parse_span(text)? {
-        span if span < Duration::from_secs(60) => Err("a bundle lives for a minute at least".into()),
+        span if span.is_zero() => Err("a bundle lives for a second at least".into()),
         span => Ok(span),
     }
 }
