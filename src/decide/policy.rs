@@ -429,10 +429,10 @@ fn read_guards(
         guards.push(Arc::new(guard));
     }
     let of_graphql = |guard: &&Arc<Guard>| matches!(guard.matched, Matched::GraphQl(..));
-    for name in guards.iter().filter(of_graphql).filter_map(|guard| guard.service.as_ref()) {
-        if let Some(service) = services.get_mut(name) {
-            service.look_at_graphql();
-        }
+    for guard in guards.iter().filter(of_graphql) {
+        let reached =
+            services.iter_mut().filter(|(name, _)| guard.service.as_ref().is_none_or(|only| only == *name));
+        reached.for_each(|(_, service)| service.look_at_graphql());
     }
     for (name, service) in &mut services {
         let reach = guards.iter().filter(|guard| guard.service.as_ref().is_none_or(|only| only == name));

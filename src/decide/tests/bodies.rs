@@ -249,6 +249,30 @@ fn graphql_is_granted_by_the_fields_of_its_roots() {
 }
 
 #[test]
+fn a_guard_on_graphql_looks_into_every_service_that_it_reaches() {
+    let policy = policy(
+        r"
+version: 1
+services: {any: {hosts: [any.example], roles: {user: [ANY /**]}}}
+guards: [{match: graphql mutation drop*, deny: nothing is dropped}]
+tenants: {t: {integrations: {any: {credential: none}}, agents: {bot: {any: user}}}}
+",
+    );
+    check(
+        &policy,
+        &[
+            ("bot", "graphql mutation dropAll @ https://any.example/graphql", "action_denied"),
+            ("bot", "graphql mutation keep @ https://any.example/graphql", "any https://any.example:443"),
+            // Where nobody looks, a test does not pretend that somebody does.
+            ("bot", "graphql mutation dropAll @ https://any.example/api", "any https://any.example:443"),
+        ],
+    );
+    let mut unread = request("POST https://any.example/graphql");
+    unread.seen = Arc::new(Seen::Unclear("it is"));
+    assert!(policy.judge(&Caller::parse("t/bot").question(&unread)).permit().is_err());
+}
+
+#[test]
 fn what_must_be_looked_into_depends_on_method_and_path() {
     use crate::decide::protocol::Look;
     let policy = policy(SERVERS);
