@@ -1,5 +1,7 @@
 //! What a request does, as far as a policy can see it: one act, or several of which each must be allowed.
 
+use std::sync::{Arc, LazyLock};
+
 use crate::{
     graphql, mcp,
     target::{Method, Path},
@@ -33,6 +35,12 @@ impl Seen {
     }
 
     pub(crate) const NOTHING: &'static Self = &Self::Nothing;
+
+    /// Nothing, shared: most requests have it, and none of them pays for it.
+    pub(super) fn nothing() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Seen>> = LazyLock::new(|| Arc::new(Seen::Nothing));
+        SHARED.clone()
+    }
 }
 
 /// One thing that a request does.

@@ -183,7 +183,7 @@ impl Policies {
                 Err(reason) => return Err(message.refuse(reason)),
             }
         }
-        let (mut looked, mut seen) = (Look::Nothing, Arc::new(Seen::Nothing));
+        let (mut looked, mut seen) = (Look::Nothing, Seen::nothing());
         loop {
             let policy = self.0.policy.load_full();
             let identity = caller.identity();
@@ -221,7 +221,7 @@ impl Policies {
         };
         match way {
             Ok(Way::Opaque) => {
-                let asked = (Ask::Tunnel, Arc::new(Seen::Nothing));
+                let asked = (Ask::Tunnel, Seen::nothing());
                 let granted = self.grant(&policy, message, caller, selection, asked);
                 granted.map(|granted| TunnelWay::Opaque(Box::new(granted)))
             }
@@ -234,7 +234,7 @@ impl Policies {
                     ask: Ask::Tunnel,
                     method: message.method,
                     target: message.target.clone(),
-                    seen: Arc::new(Seen::Nothing),
+                    seen: Seen::nothing(),
                     selection,
                 };
                 let interception = Interception { authority, identity, asked };

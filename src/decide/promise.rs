@@ -82,14 +82,14 @@ impl Request {
             let authority = Authority::parse(url, None).map_err(|bad| bad.to_string())?;
             let path = Path::parse("/").map_err(|bad| bad.to_string())?;
             let target = Target { scheme: Scheme::Https, authority, path, query: None };
-            let seen = Arc::new(Seen::Nothing);
+            let seen = Seen::nothing();
             return Ok(Self { ask: Ask::Tunnel, method: Method::Other, target, seen });
         }
         let named = Method::named(method);
         if named == Method::Other {
             return Err(format!("`{}` is not a method", short(method)));
         }
-        let seen = Arc::new(Seen::Nothing);
+        let seen = Seen::nothing();
         Ok(Self { ask: Ask::Request, method: named, target: parse_url(url)?, seen })
     }
 }
