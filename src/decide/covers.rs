@@ -79,8 +79,13 @@ impl Segment {
         }
     }
 
-    fn includes(&self, other: &Self, case: Case) -> bool {
-        self.matches(&other.hardest(), case)
+    /// Whether every text of `other` is one of this segment's.
+    pub(super) fn includes(&self, other: &Self, case: Case) -> bool {
+        match (self, other) {
+            (Self::Literal(_), Self::Glob(_) | Self::Any) => false,
+            (own, Self::Literal(text)) => own.matches(text, case),
+            (own, _) => own.matches(&other.hardest(), case),
+        }
     }
 
     /// Whether some text may be in both, without case. Two globs are compared at their ends only.

@@ -1,6 +1,6 @@
 //! The hosts of a service: names, wildcards, and names with variables that each integration fills in.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use super::{
     credential::is_word,
@@ -54,16 +54,13 @@ impl Hosts {
     /// Reads the `hosts` of a service.
     pub(super) fn read(node: &Node, scheme: Scheme, findings: &mut Findings) -> Self {
         let mut forms: Vec<HostForm> = Vec::new();
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for item in reader::items(node, "`hosts`", findings).unwrap_or_default() {
             let Some(text) = reader::text(item, "a host", findings) else { continue };
             match HostForm::parse(text, scheme) {
-                Ok(form) if seen.contains(&form.to_string()) => {
+                Ok(form) if seen.insert(form.to_string()) => forms.push(form),
+                Ok(_) => {
                     findings.report(item.span, "this host stands twice");
-                }
-                Ok(form) => {
-                    seen.push(form.to_string());
-                    forms.push(form);
                 }
                 Err(message) => {
                     findings.report(item.span, message);

@@ -98,6 +98,35 @@ impl Matcher {
             .find_map(|node| self.walk(node, method, segments.clone()))
             .or_else(|| line(&place.rest))
     }
+
+    /// The numbers of the lines whose pattern covers every path of `inner`, whatever their methods.
+    pub(super) fn covering(&self, inner: &Pattern) -> Vec<usize> {
+        let mut found = Vec::new();
+        self.gather(0, &inner.segments, inner.rest, &mut found);
+        found
+    }
+
+    fn gather(&self, at: usize, segments: &[Segment], open: bool, found: &mut Vec<usize>) {
+        let Some(place) = self.nodes.get(at) else { return };
+        found.extend(place.rest.iter().map(|(_, number)| number));
+        let Some((segment, others)) = segments.split_first() else {
+            if !open {
+                found.extend(place.ends.iter().map(|(_, number)| number));
+            }
+            return;
+        };
+        let literal = match segment {
+            Segment::Literal(text) => place.literals.binary_search_by(|(own, _)| own.cmp(text)).ok(),
+            Segment::Glob(_) | Segment::Any => None,
+        };
+        let literal = literal.and_then(|index| place.literals.get(index)).map(|(_, node)| *node);
+        let covers = |own: &Segment| own.includes(segment, Case::Sensitive);
+        let globs = place.globs.iter().filter(|(glob, _)| covers(glob)).map(|(_, node)| *node);
+        let any = place.any.filter(|_| covers(&Segment::Any));
+        for node in literal.into_iter().chain(globs).chain(any) {
+            self.gather(node, others, open, found);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +184,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_covers_a_pattern_is_what_includes_it(
+            lines in prop::collection::vec(pattern(), 0..12),
+            inner in pattern(),
+        ) {
+            let lines: Vec<_> = lines.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+            let inner = Pattern::parse(&inner).unwrap();
+            let matcher = Matcher::new(lines.iter().enumerate().map(|(n, p)| (n, Methods::ANY, p)));
+            let mut found = matcher.covering(&inner);
+            found.sort_unstable();
+            let including: Vec<_> = (0..lines.len()).filter(|n| lines[*n].includes(&inner)).collect();
+            prop_assert_eq!(found, including);
+        }
+
         #[test]
         fn the_trie_agrees_with_reading_line_by_line(
             lines in prop::collection::vec((method(), pattern()), 0..12),

@@ -249,7 +249,7 @@ impl Findings {
             return None;
         }
         self.found.sort_by_key(|f| (f.span.file, f.span.line, f.span.column));
-        self.secrets.sort_by_key(|span| (span.file, span.start));
+        self.secrets = joined(self.secrets);
         let more = self.found.len().saturating_sub(SHOWN) + self.beyond;
         let list = self.found.iter().take(SHOWN).map(|finding| self.problem(finding, sources)).collect();
         Some(Problems { list, more })
@@ -290,7 +290,12 @@ impl Findings {
             return None;
         }
         let mut shown = line.to_owned();
-        for secret in self.secrets.iter().filter(|s| s.file == span.file) {
+        let end = line_start + line.len();
+        let first = self.secrets.partition_point(|s| (s.file, s.end()) <= (span.file, line_start));
+        for secret in self.secrets.iter().skip(first) {
+            if (secret.file, secret.start as usize) >= (span.file, end) {
+                break;
+            }
             blot(&mut shown, line_start, secret);
         }
         blot_tags(&mut shown);
@@ -301,9 +306,22 @@ impl Findings {
     }
 }
 
+/// The places in order, those that touch or overlap as one.
+fn joined(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| (span.file, span.start));
+    spans.dedup_by(|next, before| {
+        let touches = next.file == before.file && next.start as usize <= before.end();
+        if touches {
+            before.length = before.length.max(next.start - before.start + next.length);
+        }
+        touches
+    });
+    spans
+}
+
 fn blot(line: &mut String, line_start: usize, secret: &Span) {
     let from = (secret.start as usize).max(line_start) - line_start;
-    let until = (secret.start as usize + secret.length as usize).saturating_sub(line_start).min(line.len());
+    let until = secret.end().saturating_sub(line_start).min(line.len());
     if from < until && line.is_char_boundary(from) && line.is_char_boundary(until) {
         line.replace_range(from..until, &"*".repeat(until - from));
     }

@@ -58,6 +58,18 @@ impl Role {
         }
     }
 
+    /// The numbers of the lines that may grant all that `line` grants, in order, itself among them.
+    pub(super) fn may_cover(&self, line: &RoleLine) -> Vec<usize> {
+        match &line.grants {
+            Grants::Http(_, pattern) => {
+                let mut found = self.matcher.covering(pattern);
+                found.sort_unstable();
+                found
+            }
+            _ => (0..self.lines.len()).collect(),
+        }
+    }
+
     /// How much it grants, roughly: what the smallest role is found by.
     fn breadth(&self) -> u32 {
         let of = |line: &RoleLine| match &line.grants {

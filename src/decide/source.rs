@@ -36,8 +36,12 @@ impl Span {
 
     /// The text that stands here.
     pub(super) fn text<'a>(&self, file: &'a str) -> Option<&'a str> {
-        let start = self.start as usize;
-        file.get(start..start + self.length as usize).filter(|text| !text.is_empty())
+        file.get(self.start as usize..self.end()).filter(|text| !text.is_empty())
+    }
+
+    /// The byte after it.
+    pub(super) fn end(&self) -> usize {
+        self.start as usize + self.length as usize
     }
 
     /// From here to the end of the line. Syntax errors have no byte offset, so this counts lines and characters.

@@ -143,11 +143,12 @@ fn redundant(service: &Service, role: &Role, look: &mut Look<'_>) {
         if !line.rule.starts_with(&beginning) {
             continue;
         }
-        let other = lines.iter().enumerate().find(|(other, (_, theirs))| {
+        let other = role.may_cover(line).into_iter().find(|other| {
+            let Some((_, theirs)) = lines.get(*other) else { return false };
             // Of two that grant the same, the later one is too much.
             *other != number && includes(theirs, units) && (*other < number || !includes(units, theirs))
         });
-        if let Some((_, (other, _))) = other {
+        if let Some((other, _)) = other.and_then(|other| lines.get(other)) {
             let message = format!("`{}` grants nothing beyond `{}`", written(line), written(other));
             look.report(Code::RedundantLine, line.span, message)
                 .hint(format!("`{}` of the same role covers it: leave it out", other.rule));

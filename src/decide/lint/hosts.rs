@@ -100,23 +100,34 @@ fn apart(one: &Service, other: &Service) -> bool {
     matches!((&one.protocol, &other.protocol), (Protocol::Mcp(one), Protocol::Mcp(other)) if !one.meets(other))
 }
 
+/// Hosts with the same parent, each with the number of its service.
+#[derive(Default)]
+struct Family<'p> {
+    all: Vec<(usize, &'p HostPattern)>,
+    wide: Vec<(usize, &'p HostPattern)>,
+    named: HashMap<String, Vec<(usize, &'p HostPattern)>>,
+}
+
 fn overlapping(services: &[(&str, &Arc<Service>)], look: &mut Look<'_>) {
-    // Only services with the same last two labels can meet: a policy may have thousands.
-    let mut groups: HashMap<String, Vec<(usize, &HostPattern)>> = HashMap::new();
-    for (number, (_, service)) in services.iter().enumerate() {
+    // Only equal names and a wildcard beside its names can meet: a policy may have thousands of hosts.
+    let mut families: HashMap<String, Family<'_>> = HashMap::new();
+    let mut found = Vec::new();
+    for (later, (_, service)) in services.iter().enumerate() {
         for host in fixed(service) {
             let text = host_text(host);
-            let key = text.split_once('.').map_or(text.as_str(), |(_, parent)| parent);
-            groups.entry(key.to_owned()).or_default().push((number, host));
-        }
-    }
-    let mut found = Vec::new();
-    for hosts in groups.values() {
-        for (index, (later, host)) in hosts.iter().enumerate() {
-            for (earlier, other) in hosts.iter().take(index).filter(|(earlier, _)| earlier != later) {
-                if let Some(same) = meet(host, other) {
-                    found.push((*earlier, *later, *host, *other, same));
-                }
+            let parent = text.split_once('.').map_or(text.as_str(), |(_, parent)| parent);
+            let family = families.entry(parent.to_owned()).or_default();
+            let named = family.named.entry(text).or_default();
+            let wide = matches!(host.name, HostName::Below(_));
+            let others: Vec<(usize, &HostPattern)> =
+                if wide { family.all.clone() } else { named.iter().chain(&family.wide).copied().collect() };
+            for (earlier, other) in others.into_iter().filter(|(earlier, _)| *earlier != later) {
+                found.extend(meet(host, other).map(|same| (earlier, later, host, other, same)));
+            }
+            named.push((later, host));
+            family.all.push((later, host));
+            if wide {
+                family.wide.push((later, host));
             }
         }
     }
