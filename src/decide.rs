@@ -1,67 +1,40 @@
 //! Room 3. Whether: the policy, and the decision that it makes about one request of a verified caller.
 //!
-//! A policy is read from YAML (`yaml`, `reader`), checked part by part (`service`, `guard`, `tenant`, `promise`;
-//! every mistake at once, `problem`), compiled (`policy`), and asked (`judge`). `live` holds the one in force and
-//! is the room's door; `reload` swaps it for the next. `bundle` demands
-//! signatures, `git` knows the commit.
+//! A policy is read from YAML (`files`), checked part by part (`parts`; every mistake at once), compiled (`policy`),
+//! and asked (`judge`). `live` holds the one in force and is the room's door; `reload` swaps it for the next.
+//! `catalog` are the known services, and `review` is what people are told about a policy.
 
-mod act;
-mod approval;
-mod bundle;
 mod catalog;
-mod check;
-mod covers;
-mod credential;
-mod diff;
-mod explain;
-mod format;
-mod git;
+mod files;
 mod grant;
-mod guard;
-mod host;
-mod inspect;
 mod judge;
-mod lint;
 mod live;
-mod matcher;
-mod outline;
-mod pattern;
+mod parts;
 mod policy;
-mod problem;
-mod promise;
-mod protocol;
-mod push;
-mod quota;
-mod reader;
 mod reload;
-mod role;
-mod schema;
-mod service;
-mod shape;
-mod sign;
-mod source;
-mod tenant;
-mod when;
-mod words;
-mod yaml;
+mod review;
 
-pub use act::Act;
-pub use bundle::{MANIFEST, SIGNATURE, Verification};
 pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
-pub use check::{Counts, Report, Strictness, check, check_verified};
-pub use diff::{Change, Diff, Kind as ChangeKind, diff};
-pub use explain::{Explanation, Inquiry, Probe, Step, explain};
-pub use format::{Unformatted, format, policy_files};
+pub use files::{
+    bundle::{MANIFEST, SIGNATURE, Verification},
+    format::{Unformatted, format, policy_files},
+    problem::{Problem, Problems},
+    sign::{SignError, new_key, public_path, sign},
+    source::Mark,
+};
 pub use grant::{Approval, Grant, Granted};
 pub use judge::Mode;
-pub use lint::{Code as LintCode, Level, Lint};
 pub use live::{Interception, Policies, TunnelWay};
+pub use parts::act::Act;
 pub use policy::Policy;
-pub use problem::{Problem, Problems};
 pub use reload::Reload;
-pub use schema::schema;
-pub use sign::{SignError, new_key, public_path, sign};
-pub use source::Mark;
+pub use review::{
+    check::{Counts, Report, Strictness, check, check_verified},
+    diff::{Change, Diff, Kind as ChangeKind, diff},
+    explain::{Explanation, Inquiry, Probe, Step, explain},
+    lint::{Code as LintCode, Level, Lint},
+    schema::schema,
+};
 
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    act::Act,
-    host::{HostName, Hosts},
-    problem::Findings,
-    protocol::{Look, Protocol},
-    reader::closest,
-    role::Role,
-    service::{self, Service},
-    source::Span,
-    yaml::{self, Key},
+    files::{
+        problem::Findings,
+        reader::closest,
+        source::Span,
+        yaml::{self, Key},
+    },
+    parts::{
+        act::Act,
+        host::{HostName, Hosts},
+        protocol::{Look, Protocol},
+        role::Role,
+        service::{self, Service},
+    },
 };
 use crate::{
     context::{RoleId, ServiceId},
@@ -131,7 +135,7 @@ pub fn catalogued(name: &str) -> Result<Listing, String> {
             || "`egret catalog` lists all services".to_owned(),
             |meant| format!("did you mean `{meant}`?"),
         );
-        format!("the catalogue has no service `{}`; {hint}", super::reader::short(name))
+        format!("the catalogue has no service `{}`; {hint}", super::files::reader::short(name))
     })
 }
 
@@ -261,13 +265,13 @@ impl Catalogue {
 mod tests {
     use std::{collections::BTreeSet, fs};
 
-    use super::{
-        super::{
+    use super::*;
+    use crate::decide::{
+        parts::{
             pattern::Segment,
-            policy::Policy,
             role::{Grants, RoleLine},
         },
-        *,
+        policy::Policy,
     };
     use crate::{graphql, mcp};
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    act::{Act, Seen},
     judge::{Ask, Permit, Question},
     live::{Live, owner},
-    role::Role,
+    parts::{
+        act::{Act, Seen},
+        role::Role,
+    },
 };
 use crate::{
     context::{AuthContext, CorrelationId, Identity, Selection},

@@ -2,6 +2,8 @@
 //!
 //! Nothing here proves anything; `Policies` makes the proof (`Granted`) out of a judgement of a verified caller.
 
+pub(super) mod inspect;
+pub(super) mod push;
 mod weigh;
 
 use std::{sync::Arc, time::SystemTime};
@@ -9,13 +11,15 @@ use std::{sync::Arc, time::SystemTime};
 use weigh::{beyond_role, first_act, line_for, weigh_guards, weigh_role, weigh_tier};
 
 use super::{
-    act::Seen,
     grant::{Approval, Shown},
-    guard::Guard,
+    parts::{
+        act::Seen,
+        guard::Guard,
+        protocol::{Look, Protocol},
+        role::RoleLine,
+        tenant::{Agent, Covering, Grant, Integration, Tenant},
+    },
     policy::Policy,
-    protocol::{Look, Protocol},
-    role::RoleLine,
-    tenant::{Agent, Covering, Grant, Integration, Tenant},
 };
 use crate::{
     context::{AgentId, Identity, Selection, TenantId, Tier, UserId},

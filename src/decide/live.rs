@@ -6,16 +6,19 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use super::{
-    act::Seen,
-    bundle::{Origin, Verification},
+    files::{
+        bundle::{Origin, Verification},
+        problem::Problems,
+    },
     grant::{Asked, Granted, Permitted, withdrawn},
-    inspect,
-    judge::{Ask, Inspection, Judgement, Question, Way},
+    judge::{Ask, Inspection, Judgement, Question, Way, inspect},
+    parts::{
+        act::Seen,
+        protocol::Look,
+        tenant::{Integration, Tenant, TierKind},
+    },
     policy::Policy,
-    problem::Problems,
-    protocol::Look,
     reload::Tried,
-    tenant::{Integration, Tenant, TierKind},
 };
 use crate::{
     audit,

@@ -8,21 +8,25 @@ use std::{
 };
 
 use super::{
-    approval::{self, Approvals},
-    bundle::{self, Verification},
     catalog,
-    guard::{self, Guard, Matched},
+    files::{
+        bundle::{self, Verification},
+        outline::Outline,
+        problem::{Findings, Problems},
+        reader::{self, Entries, Fields},
+        source::{Mark, Sources, Span, Version, name_of},
+        yaml::{self, Key, Node, Value},
+    },
     judge::Mode,
-    outline::Outline,
-    problem::{Findings, Problems},
-    promise::{self, Promise},
-    protocol::Protocol,
-    reader::{self, Entries, Fields},
-    service::{self, Service},
-    shape,
-    source::{Mark, Sources, Span, Version, name_of},
-    tenant::{self, Known, Tenant},
-    yaml::{self, Key, Node, Value},
+    parts::{
+        approval::{self, Approvals},
+        guard::{self, Guard, Matched},
+        promise::{self, Promise},
+        protocol::Protocol,
+        service::{self, Service},
+        shape,
+        tenant::{self, Known, Tenant},
+    },
 };
 use crate::{
     context::{IntegrationId, TenantId},

@@ -14,10 +14,9 @@ use notify::{
 use tokio::sync::Notify;
 
 use super::{
-    bundle,
+    files::{bundle, problem::Problems},
     live::{Live, Policies},
     policy::Policy,
-    problem::Problems,
 };
 use crate::{
     audit::{Audit, Event},

@@ -4,9 +4,8 @@ mod bodies;
 
 use super::{
     judge::{Ask, Question, Way},
+    parts::{promise::Request, tenant::Tenant},
     policy::Policy,
-    promise::Request,
-    tenant::Tenant,
 };
 use crate::{
     context::{AgentId, IntegrationId, Selection, TenantId, UserId},

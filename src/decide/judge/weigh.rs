@@ -1,18 +1,19 @@
 //! What speaks for and against a question, once it is known which integration would serve it.
 
-use super::{Ask, Grounds, Mode, Question};
+use super::{Ask, Grounds, Mode, Question, push};
 use crate::{
     context::Tier,
     decide::{
-        act::{self, Act, Seen},
         grant::Approval,
-        guard::Effect,
-        protocol::Protocol,
-        push,
-        role::{Role, RoleLine},
-        service::Service,
-        tenant::{Grant, Integration, TierKind},
-        when::Patience,
+        parts::{
+            act::{self, Act, Seen},
+            guard::Effect,
+            protocol::Protocol,
+            role::{Role, RoleLine},
+            service::Service,
+            tenant::{Grant, Integration, TierKind},
+            when::Patience,
+        },
     },
     refusal::Reason,
     target::{Method, Path},

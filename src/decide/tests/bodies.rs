@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Caller, answer, policy, request};
 use crate::{
-    decide::{act::Seen, policy::Policy},
+    decide::{parts::act::Seen, policy::Policy},
     graphql, mcp,
     target::Method,
 };
@@ -274,7 +274,7 @@ tenants: {t: {integrations: {any: {credential: none}}, agents: {bot: {any: user}
 
 #[test]
 fn what_must_be_looked_into_depends_on_method_and_path() {
-    use crate::decide::protocol::Look;
+    use crate::decide::parts::protocol::Look;
     let policy = policy(SERVERS);
     let look = |line: &str| {
         let request = request(line);

@@ -1,0 +1,371 @@
+//! The grammar of a policy as tables: which keys a mapping has, and what stands behind each. The reader takes its
+//! keys from here, and `egret schema` is written from here, so the two cannot come apart.
+
+use super::{pattern::Methods, role::KINDS};
+use crate::decide::judge::Mode;
+
+/// A mapping with fixed keys.
+#[derive(Debug)]
+pub(in crate::decide) struct Record {
+    pub(in crate::decide) about: &'static str,
+    /// Keys that must be there. Groups of which one must be there are lists of several.
+    pub(in crate::decide) required: &'static [&'static [&'static str]],
+    pub(in crate::decide) keys: &'static [&'static str],
+    pub(in crate::decide) members: &'static [Member],
+}
+
+/// A key of a record.
+#[derive(Debug)]
+pub(in crate::decide) struct Member {
+    pub(in crate::decide) key: &'static str,
+    pub(in crate::decide) shape: &'static Shape,
+    /// A sentence for who writes a policy.
+    pub(in crate::decide) about: &'static str,
+}
+
+/// What stands behind a key.
+#[derive(Debug)]
+pub(in crate::decide) enum Shape {
+    /// `true` or `false`.
+    Flag,
+    /// Any text; numbers are texts, too.
+    Text,
+    /// A whole number.
+    Number,
+    /// The number of the grammar's version.
+    Version,
+    /// One of these.
+    Words(&'static [&'static str]),
+    /// A text of this form: a regular expression (ECMA-262).
+    Form(fn() -> String),
+    /// A list that is not empty.
+    List(&'static Shape),
+    /// A mapping with free keys of a form.
+    Map(fn() -> String, &'static Shape),
+    /// A mapping with fixed keys.
+    Record(&'static Record),
+    /// A mapping with exactly one of the keys.
+    OneOf(&'static Record),
+    /// One of several.
+    Any(&'static [&'static Shape]),
+}
+
+macro_rules! record {
+    ($(#[doc = $doc:literal])* $name:ident: $about:literal, requires [$($required:expr),*], { $($key:literal: $shape:expr, $sentence:literal;)* }) => {
+        $(#[doc = $doc])*
+        pub(in crate::decide) static $name: Record = Record {
+            about: $about,
+            required: &[$($required),*],
+            keys: &[$($key),*],
+            members: &[$(Member { key: $key, shape: &$shape, about: $sentence }),*],
+        };
+    };
+}
+
+record!(POLICY: "What agents may do, where, and with whose credential.", requires [&["version"]], {
+    "version": Shape::Version, "The version of this grammar.";
+    "mode": Shape::Words(&MODES), "`enforce` (default), or `shadow`: decide and log, never refuse by rule.";
+    "revision": Shape::Text, "The policy's name for its version, in every record; by default the commit or the hash.";
+    "services": Shape::Map(name, &Shape::Record(&SERVICE)), "What exists out there, and what each role means. Known services need not be described: `egret catalog`.";
+    "guards": Shape::List(&Shape::Record(&GUARD)), "What is taken away from everybody.";
+    "approvals": Shape::Record(&APPROVALS), "Who is asked where a guard requires an approval.";
+    "tenants": Shape::Map(name, &Shape::Record(&TENANT)), "Organisations: their connections to services, and which agent has which role on them.";
+    "tests": Shape::List(&Shape::Record(&TEST)), "Promises that every load of the policy must keep.";
+});
+
+record!(SERVICE: "What exists out there.", requires [&["hosts", "mcp"], &["roles"]], {
+    "hosts": Shape::List(&Shape::Form(host)), "Its hosts: `api.example.com`, `\"*.example.com\"`, `api.example.com:8443`, `\"{subdomain}.example.com\"`.";
+    "attach": Shape::Record(&ATTACH), "Where it wants its secrets; an integration then writes `credential: REF`.";
+    "scheme": Shape::Words(&["https", "http"]), "How it is reached: `https` (default), or `http`, which sends the credential in clear.";
+    "intercept": Shape::Words(&["always", "never"]), "`never`: tunnels pass unopened and without a credential.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Text)]), "Whether its names may resolve to private addresses, or to which networks.";
+    "strip": Shape::Record(&STRIP), "What is taken from requests beyond the global list.";
+    "keep": Shape::Record(&KEEP), "What is let through although it is taken away by default.";
+    "max_body": Shape::Form(size), "The largest request body: `512KiB`, `10MiB`.";
+    "via": Shape::Flag, "Whether `Via` is sent (default `true`).";
+    "response_timeout": Shape::Form(duration), "From the end of the request to the head of the answer: `30s`, `10m`.";
+    "roles": Shape::Map(name, &Shape::List(&ROLE_LINE)), "What each role may do.";
+    "graphql": Shape::Form(path), "The path of its GraphQL; `/graphql` when not said.";
+    "mcp": Shape::Form(url), "The endpoint of an MCP server: `https://mcp.example.com/mcp`.";
+    "transport": Shape::Words(&["http", "sse"]), "How the MCP server is spoken to: `http` (default, Streamable HTTP), or `sse` (2024-11-05).";
+    "messages": Shape::Form(path), "With `transport: sse`: where messages go; `/message` when not said.";
+});
+
+static ROLE_LINE: Shape = Shape::Any(&[&Shape::Form(role_line), &Shape::OneOf(&ROLE_ENTRY)]);
+
+record!(ROLE_ENTRY: "All lines of another role, or the scopes of an OAuth token.", requires [], {
+    "include": Shape::Form(name), "A role whose lines this one has, too.";
+    "scopes": Shape::List(&Shape::Text), "What an OAuth token for this role needs.";
+});
+
+record!(STRIP: "What is taken from requests.", requires [], {
+    "headers": Shape::List(&Shape::Text), "Names of headers.";
+    "query": Shape::List(&Shape::Text), "Keys of the query.";
+});
+
+record!(KEEP: "What is let through.", requires [], {
+    "request_headers": Shape::List(&Shape::Text), "Request headers, such as `cookie`.";
+    "query": Shape::List(&Shape::Text), "Keys of the query.";
+    "response_headers": Shape::List(&Shape::Text), "Response headers, such as `set-cookie`.";
+    "trailers": Shape::List(&Shape::Text), "Request trailers.";
+});
+
+record!(GUARD: "What is taken away from everybody.", requires [&["match"], &["deny", "require"]], {
+    "match": Shape::Form(guard_match), "`[SERVICE] METHODS PATH`, `[SERVICE] tool NAME`, `[SERVICE] graphql mutation FIELD`.";
+    "deny": Shape::Text, "Refuses, with this sentence for the agent.";
+    "require": Shape::Words(&["approval"]), "Asks a human.";
+    "when": Shape::Text, "Holds only where this CEL expression over `request`, `token`, `agent`, `tenant` and `time` is true, or cannot be told.";
+    "shadow": Shape::Flag, "Only writes down that it would have held.";
+});
+
+record!(APPROVALS: "Who is asked where a guard requires an approval.", requires [&["by"]], {
+    "by": Shape::Form(approvers), "`group:NAME` or `user:NAME`.";
+    "within": Shape::Form(duration), "For how long a yes is good: `15m`.";
+    "hold": Shape::Form(duration), "For how long a request is held while a human decides; it is refused at once when not said.";
+});
+
+record!(TENANT: "An organisation. Nothing outside it can be named from inside it.", requires [], {
+    "disabled": Shape::Flag, "`true` switches the whole tenant off.";
+    "mode": Shape::Words(&MODES), "As the policy's `mode`, for this tenant alone.";
+    "limit": LIMIT, "One rate for all requests of the tenant: `1000/min`.";
+    "integrations": Shape::Map(name, &INTEGRATION_SHAPE), "The tenant's connections to services.";
+    "agents": Shape::Map(agent, &Shape::Map(agent_key, &Shape::Any(&[&Shape::Form(name), &Shape::Flag]))), "Who may use them as what: `agent: {integration: role}`; `\"*\"` is every agent.";
+});
+
+static INTEGRATION_SHAPE: Shape = Shape::Record(&INTEGRATION);
+
+record!(INTEGRATION: "A tenant's connection to a service.", requires [], {
+    "service": Shape::Form(name), "The service; the one with the integration's own name when not said.";
+    "tier": Shape::Words(&["APP", "USER"]), "`APP` (default): the organisation's credential; `USER`: one person's, and the token must name one.";
+    "vars": Shape::Map(name, &Shape::Text), "Values for the variables of the service's hosts.";
+    "credential": CREDENTIAL, "What is attached: `none`, a reference to a secret, or a kind.";
+    "limit": LIMIT, "How often: `120/min`, or a list of `{rate, per}`.";
+    "disabled": Shape::Flag, "`true` switches it off.";
+});
+
+const LIMIT: Shape = Shape::Any(&[&Shape::Form(rate), &Shape::List(&Shape::Record(&LIMIT_RULE))]);
+
+record!(LIMIT_RULE: "How often, and whose requests count.", requires [&["rate"]], {
+    "rate": Shape::Form(rate), "`120/min`; the units are `s`, `min`, `h` and `d`.";
+    "per": Shape::Words(&["tenant", "agent", "user"]), "Whose requests share it.";
+});
+
+const CREDENTIAL: Shape = Shape::Any(&[&Shape::Form(reference_or_none), &Shape::OneOf(&CREDENTIAL_KINDS)]);
+
+record!(CREDENTIAL_KINDS: "What is attached.", requires [], {
+    "secrets": Shape::Map(name, &Shape::Text), "The secrets that the service's `attach` names.";
+    "static": Shape::Record(&STATIC), "Secrets that are attached as they are.";
+    "oauth": Shape::Record(&OAUTH), "An OAuth grant.";
+    "github_app": Shape::Record(&GITHUB_APP), "An installation of a GitHub App.";
+    "token_exchange": Shape::Record(&TOKEN_EXCHANGE), "A token exchanged for the caller's (RFC 8693).";
+    "jwt_bearer": Shape::Record(&JWT_BEARER), "A token for a signed assertion (RFC 7523).";
+    "client_credentials": Shape::Record(&CLIENT_CREDENTIALS), "A token for the client itself (RFC 6749 §4.4).";
+    "aws_sigv4": Shape::Record(&AWS_SIGV4), "Requests signed for AWS.";
+    "service_account": Shape::Record(&SERVICE_ACCOUNT), "A Google service account.";
+    "byok": Shape::Record(&BYOK), "A key that each user brings.";
+});
+
+record!(STATIC: "Where secrets go.", requires [], {
+    "bearer": Shape::Form(reference), "`Authorization: Bearer …`.";
+    "basic": Shape::Record(&BASIC), "`Authorization: Basic …`; one half is a reference, the other may be a constant or absent.";
+    "header": Shape::Map(any, &Shape::Any(&[&Shape::Form(prefixed_reference), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"env:KEY\"`, `Authorization: \"Token env:KEY\"`.";
+    "headers": Shape::Map(any, &Shape::Text), "Constant headers that go with the credential.";
+    "query": Shape::Map(any, &Shape::Form(reference)), "Query parameters.";
+    "path": Shape::Map(path, &Shape::Form(reference)), "The place of `*` in the path: `\"/bot*\": \"env:KEY\"`.";
+});
+
+record!(ATTACH: "Where a service wants its secrets: `\"{secret}\"`, or `\"{NAME}\"` where there are several.", requires [], {
+    "bearer": Shape::Form(placeholder), "`Authorization: Bearer …`.";
+    "basic": Shape::Record(&BASIC), "`Authorization: Basic …`.";
+    "header": Shape::Map(any, &Shape::Any(&[&Shape::Form(prefixed_placeholder), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"{secret}\"`.";
+    "headers": Shape::Map(any, &Shape::Text), "Constant headers that go with the credential.";
+    "query": Shape::Map(any, &Shape::Form(placeholder)), "Query parameters.";
+    "path": Shape::Map(path, &Shape::Form(placeholder)), "The place of `*` in the path.";
+});
+
+record!(BASIC: "The halves of a Basic credential (RFC 7617).", requires [], {
+    "user": Shape::Text, "Before the colon.";
+    "password": Shape::Text, "After it.";
+});
+
+record!(HEADER: "A header with text in front of the secret.", requires [&["secret"]], {
+    "prefix": Shape::Text, "Text in front, such as `\"Token \"`.";
+    "secret": Shape::Text, "The secret.";
+});
+
+record!(OAUTH: "An OAuth grant.", requires [&["provider"]], {
+    "provider": Shape::Text, "The authorization server.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for.";
+});
+
+record!(GITHUB_APP: "An installation of a GitHub App.", requires [&["app_id"], &["installation_id"], &["private_key"]], {
+    "app_id": Shape::Number, "The App.";
+    "installation_id": Shape::Number, "Its installation.";
+    "private_key": Shape::Form(reference), "Its key.";
+    "repositories": Shape::List(&Shape::Text), "Only these.";
+    "permissions": Shape::Map(any, &Shape::Words(&["read", "write", "admin"])), "Only these.";
+});
+
+record!(TOKEN_EXCHANGE: "A token exchanged for the caller's (RFC 8693).", requires [&["idp"], &["audience"]], {
+    "idp": Shape::Text, "Who exchanges.";
+    "audience": Shape::Text, "For whom the new token is.";
+    "scopes": Shape::List(&Shape::Text), "What it may do.";
+    "resource": Shape::Text, "Where it is used (RFC 8707).";
+});
+
+record!(JWT_BEARER: "A token for a signed assertion (RFC 7523).", requires [&["token_url"], &["issuer"], &["private_key"]], {
+    "token_url": Shape::Form(url), "The token endpoint.";
+    "issuer": Shape::Text, "`iss`.";
+    "private_key": Shape::Form(reference), "The key that signs.";
+    "subject": Shape::Text, "`sub`.";
+    "audience": Shape::Text, "`aud`.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for.";
+    "key_id": Shape::Text, "`kid`.";
+});
+
+record!(CLIENT_CREDENTIALS: "A token for the client itself (RFC 6749 §4.4).", requires [&["token_url"], &["client_id"], &["client_secret"]], {
+    "token_url": Shape::Form(url), "The token endpoint.";
+    "client_id": Shape::Text, "The client.";
+    "client_secret": Shape::Form(reference), "Its secret.";
+    "client_auth": Shape::Words(&["basic", "post"]), "How the client authenticates.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for.";
+    "audience": Shape::Text, "For whom the token is.";
+});
+
+record!(AWS_SIGV4: "Requests signed for AWS.", requires [], {
+    "access_key_id": Shape::Text, "The key's id.";
+    "secret_access_key": Shape::Form(reference), "The key.";
+    "session_token": Shape::Form(reference), "The session, of temporary keys.";
+    "role_arn": Shape::Text, "The role that is assumed instead.";
+    "region": Shape::Text, "The region; from the host when not said.";
+    "service": Shape::Text, "The service; from the host when not said.";
+});
+
+record!(SERVICE_ACCOUNT: "A Google service account.", requires [&["key"]], {
+    "key": Shape::Form(reference), "Its key file.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for.";
+    "subject": Shape::Text, "As whom it acts, by domain-wide delegation.";
+});
+
+record!(BYOK: "A key that each user brings.", requires [], {
+    "name": Shape::Text, "What it is called where the user is asked for it.";
+});
+
+record!(TEST: "What must hold.", requires [&["as"], &["allow", "deny", "approve"]], {
+    "as": Shape::Form(who), "`TENANT/AGENT`.";
+    "user": Shape::Text, "The user that the token names.";
+    "at": Shape::Text, "When it is asked: `2026-11-24T22:30:00Z`.";
+    "allow": Shape::List(&Shape::Form(request)), "Requests that are allowed.";
+    "deny": Shape::List(&Shape::Form(request)), "Requests that are refused.";
+    "approve": Shape::List(&Shape::Form(request)), "Requests that are allowed once a human agrees.";
+});
+
+const MODES: [&str; 2] = [Mode::WORDS[0].0, Mode::WORDS[1].0];
+
+/// `oauth`, `github_app`, …: kinds of credentials that are obtained for a time.
+pub(in crate::decide) fn obtained(kind: &str) -> Option<&'static Record> {
+    let member = CREDENTIAL_KINDS.members.iter().find(|member| member.key == kind)?;
+    match member.shape {
+        Shape::Record(record) if kind != "static" => Some(record),
+        _ => None,
+    }
+}
+
+fn any() -> String {
+    ".".to_owned()
+}
+
+fn name() -> String {
+    "^[A-Za-z0-9][A-Za-z0-9_.-]*$".to_owned()
+}
+
+fn agent() -> String {
+    r"^(\*|[A-Za-z0-9][A-Za-z0-9_.:/@-]*)$".to_owned()
+}
+
+fn agent_key() -> String {
+    "^[A-Za-z0-9][A-Za-z0-9_.-]*$".to_owned()
+}
+
+fn host() -> String {
+    r"^[^\s/]+$".to_owned()
+}
+
+fn path() -> String {
+    r"^/[^\s?#]*$".to_owned()
+}
+
+fn url() -> String {
+    r"^https?://[^\s?#]+$".to_owned()
+}
+
+fn size() -> String {
+    "^[0-9]+ *(B|KiB|MiB|GiB)?$".to_owned()
+}
+
+fn duration() -> String {
+    "^[0-9]+(ms|s|m|h|d)$".to_owned()
+}
+
+fn rate() -> String {
+    "^[1-9][0-9]*/(s|min|h|d)$".to_owned()
+}
+
+fn who() -> String {
+    r"^[^/\s]+/\S+$".to_owned()
+}
+
+fn approvers() -> String {
+    r"^(group|user):\S+$".to_owned()
+}
+
+fn reference() -> String {
+    format!("^{REFERENCE}$")
+}
+
+fn reference_or_none() -> String {
+    format!("^(none|{REFERENCE})$")
+}
+
+fn prefixed_reference() -> String {
+    format!("^(.+ )?{REFERENCE}$")
+}
+
+fn placeholder() -> String {
+    r"^\{[a-z][a-z0-9_]*\}$".to_owned()
+}
+
+fn prefixed_placeholder() -> String {
+    r"^.*\{[a-z][a-z0-9_]*\}$".to_owned()
+}
+
+const REFERENCE: &str = r"(env:[A-Za-z_][A-Za-z0-9_]*|(file|secret|vault|aws-sm|exec):\S.*)";
+const GRAPHQL: &str = r"graphql +(query|mutation)";
+const GRPC: &str = r"grpc +/[^/\s]+/[^/\s]+";
+
+fn methods() -> String {
+    let names: Vec<&str> = Methods::names().collect();
+    format!("({0})(\\|({0}))*", names.join("|"))
+}
+
+fn kinds() -> String {
+    format!("({})", KINDS.map(crate::mcp::Named::as_str).join("|"))
+}
+
+fn role_line() -> String {
+    let (methods, kinds) = (methods(), kinds());
+    format!(r"^({methods} +/[^\s?#]*|{kinds} +\S+|{GRAPHQL}( +\S+)?|{GRPC}|connect)$")
+}
+
+fn guard_match() -> String {
+    let (methods, kinds) = (methods(), kinds());
+    format!(r"^(\S+ +)?({methods} +(/[^\s?#]*|\*\*)|{kinds} +\S+|{GRAPHQL}( +\S+)?|{GRPC})$")
+}
+
+fn request() -> String {
+    let (methods, kinds) = (methods(), kinds());
+    let at = r" +@ +https?://\S+";
+    format!(
+        r"^({methods} +https?://\S+|CONNECT +\S+:[0-9]+|{kinds} +\S+{at}|{GRAPHQL} +\S+{at}|grpc +/\S+{at})( +via +\S+)?$"
+    )
+}

@@ -1,0 +1,72 @@
+//! `egret schema`: the grammar of a policy as JSON Schema (draft 7, which editors read), for completion, help and
+//! red lines while a policy is written. It is wider than the loader: references, meanings and promises are for
+//! `egret check`.
+
+use serde_json::{Map, Value, json};
+
+use crate::decide::parts::shape::{POLICY, Record, Shape};
+
+/// The schema.
+pub fn schema() -> Value {
+    let mut schema = record(&POLICY);
+    schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+    schema.insert("title".to_owned(), json!("egret policy"));
+    schema.into()
+}
+
+fn record(record: &Record) -> Map<String, Value> {
+    let properties: Map<String, Value> = record
+        .members
+        .iter()
+        .map(|member| {
+            let mut value = shape(member.shape);
+            if let Value::Object(members) = &mut value {
+                members.insert("description".to_owned(), json!(member.about));
+            }
+            (member.key.to_owned(), value)
+        })
+        .collect();
+    let (one, several): (Vec<&[&str]>, Vec<&[&str]>) =
+        record.required.iter().copied().partition(|group| group.len() == 1);
+    let mut schema = Map::new();
+    let mut say = |key: &str, value: Value| _ = schema.insert(key.to_owned(), value);
+    say("type", json!("object"));
+    say("description", json!(record.about));
+    say("additionalProperties", json!(false));
+    say("properties", json!(properties));
+    if !one.is_empty() {
+        say("required", json!(one.concat()));
+    }
+    if !several.is_empty() {
+        let groups = several.iter().map(|group| {
+            json!({ "anyOf": group.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>() })
+        });
+        say("allOf", groups.collect());
+    }
+    schema
+}
+
+fn shape(of: &Shape) -> Value {
+    match of {
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Text => json!({ "type": ["string", "number"] }),
+        Shape::Number => json!({ "type": "integer", "minimum": 0 }),
+        Shape::Version => json!({ "const": 1 }),
+        Shape::Words(words) => json!({ "enum": words }),
+        Shape::Form(form) => json!({ "type": ["string", "number"], "pattern": form() }),
+        Shape::List(item) => json!({ "type": "array", "minItems": 1, "items": shape(item) }),
+        Shape::Map(key, value) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": key() },
+            "additionalProperties": shape(value),
+        }),
+        Shape::Record(inner) => record(inner).into(),
+        Shape::OneOf(inner) => {
+            let mut schema = record(inner);
+            schema.insert("minProperties".to_owned(), json!(1));
+            schema.insert("maxProperties".to_owned(), json!(1));
+            schema.into()
+        }
+        Shape::Any(all) => json!({ "anyOf": all.iter().map(|one| shape(one)).collect::<Vec<_>>() }),
+    }
+}
