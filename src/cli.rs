@@ -67,7 +67,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy in the foreground; decisions go to standard output, messages to standard error
-    Serve(SettingsArgs),
+    Serve(ListenArgs),
     /// Run a command with all its traffic through a private proxy; ends with the command's exit code
     Run(run::RunArgs),
     /// Print the environment variables that send a program through the proxy
@@ -119,29 +119,42 @@ pub(crate) struct SettingsArgs {
     /// The policy: a directory or a file
     #[arg(long, value_name = "PATH")]
     pub(crate) policy: Option<String>,
-    /// Where the proxy listens, or `off`
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: Option<String>,
-    /// Where the gateway listens, or `off`
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) gateway: Option<String>,
-    /// Where health and metrics are served, or `off`
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) admin: Option<String>,
     /// Any other key, such as `audit.durability=required`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
 
-impl SettingsArgs {
-    fn given(&self) -> Result<Given, BadSettings> {
-        let mut flags = BTreeMap::new();
-        for (key, value) in [
-            ("policy.dir", &self.policy),
+/// Settings of a proxy that listens.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct ListenArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Where the proxy listens, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where the gateway listens, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    gateway: Option<String>,
+    /// Where health and metrics are served, or `off`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<String>,
+}
+
+impl ListenArgs {
+    /// Reads the settings.
+    pub(crate) fn load(&self) -> Result<(Settings, Vec<Shown>), StartError> {
+        self.settings.load_with([
             ("listen.proxy", &self.listen),
             ("listen.gateway", &self.gateway),
             ("listen.admin", &self.admin),
-        ] {
+        ])
+    }
+}
+
+impl SettingsArgs {
+    fn given<const N: usize>(&self, more: [(&str, &Option<String>); N]) -> Result<Given, BadSettings> {
+        let mut flags = BTreeMap::new();
+        for (key, value) in more.into_iter().chain([("policy.dir", &self.policy)]) {
             if let Some(value) = value {
                 flags.insert(key.to_owned(), value.clone());
             }
@@ -156,7 +169,14 @@ impl SettingsArgs {
 
     /// Reads the settings.
     pub(crate) fn load(&self) -> Result<(Settings, Vec<Shown>), StartError> {
-        let given = self.given().map_err(|e| StartError::Configuration(e.to_string()))?;
+        self.load_with([])
+    }
+
+    fn load_with<const N: usize>(
+        &self,
+        more: [(&str, &Option<String>); N],
+    ) -> Result<(Settings, Vec<Shown>), StartError> {
+        let given = self.given(more).map_err(|e| StartError::Configuration(e.to_string()))?;
         Settings::load(&given).map_err(|e| StartError::Configuration(e.to_string()))
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{SettingsArgs, data, exit};
+use super::{ListenArgs, data, exit};
 use crate::serve::StartError;
 
 #[derive(Debug, Subcommand)]
@@ -10,7 +10,7 @@ pub(super) enum ConfigCommand {
     /// Print every key and its value
     Show {
         #[command(flatten)]
-        settings: SettingsArgs,
+        settings: ListenArgs,
         /// Say for each value where it comes from
         #[arg(long)]
         origin: bool,

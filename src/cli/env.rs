@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{SettingsArgs, Shell, ca, data, exit, token::Who};
+use super::{ListenArgs, Shell, ca, data, exit, token::Who};
 use crate::{
     ca::CertificateAuthority,
     identify::Mint,
@@ -44,7 +44,7 @@ pub(super) const PLACEHOLDER: &str = "egret-placeholder";
 #[derive(Debug, Args)]
 pub(super) struct EnvArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ListenArgs,
     /// How the variables are written
     #[arg(long, value_enum, default_value = "sh")]
     shell: Shell,

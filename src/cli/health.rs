@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{SettingsArgs, exit, message};
+use super::{ListenArgs, exit, message};
 use crate::serve::StartError;
 
 /// How long an answer may take.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ListenArgs,
     /// Ask whether it is ready for requests, not only whether it lives
     #[arg(long)]
     ready: bool,

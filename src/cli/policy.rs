@@ -13,7 +13,9 @@ use crate::{
 Examples:
   egret explain \"DELETE https://api.github.com/repos/acme/app\" --as acme/triage-bot
   egret explain \"GET https://gmail.googleapis.com/gmail/v1/users/me/messages\" --as acme/inbox --user alice@acme.example
-  egret explain \"tool delete_issue @ https://mcp.linear.app/mcp\" --as acme/triage-bot")]
+  egret explain \"tool delete_issue @ https://mcp.linear.app/mcp\" --as acme/triage-bot
+
+Exit codes: 0 allowed, 1 refused, 78 the policy is not valid.")]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     settings: SettingsArgs,

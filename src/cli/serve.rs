@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{SettingsArgs, env, exit, message};
+use super::{ListenArgs, env, exit, message};
 use crate::{
     audit::Audit,
     ca::CertificateAuthority,
@@ -19,7 +19,7 @@ use crate::{
 /// What a second signal exits with.
 const IMPATIENT: u8 = 130;
 
-pub(super) fn serve(args: &SettingsArgs) -> Result<u8, StartError> {
+pub(super) fn serve(args: &ListenArgs) -> Result<u8, StartError> {
     let (settings, _) = args.load()?;
     telemetry::start(&settings.log).map_err(StartError::Configuration)?;
     for key in &settings.without_effect {

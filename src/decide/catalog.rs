@@ -181,7 +181,9 @@ impl Listing {
     /// A whole policy for it, to start from.
     pub fn policy(&self) -> String {
         let name = self.name;
-        let role = self.roles.first().map(|role| role.name.as_str()).unwrap_or_default();
+        let named = |name: &str| self.roles.iter().find(|role| role.name == name);
+        let role = named("reader").or_else(|| named("caller")).or_else(|| self.roles.first());
+        let role = role.map(|role| role.name.as_str()).unwrap_or_default();
         let prefix = name.to_ascii_uppercase().replace('-', "_");
         let reference = |secret: &str| format!("\"env:{prefix}_{}\"", secret.to_ascii_uppercase());
         let credential = match self.secrets.as_slice() {

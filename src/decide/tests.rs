@@ -488,6 +488,29 @@ fn a_relative_file_reference_starts_at_the_policys_directory() {
 }
 
 #[test]
+fn what_is_not_looked_into_is_no_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policy.yaml"), "version: 1\n").unwrap();
+    let guard = "guards: [{deny: {match: ANY /**}}]\n";
+    let deep = dir.path().join("1/2/3/4/5/6/7/8/9");
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::write(deep.join("guards.yaml"), guard).unwrap();
+    let said = |dir: &std::path::Path| Policy::load(dir).unwrap_err().to_string();
+    assert!(said(dir.path()).ends_with("/9: policy files stand at most 8 directories deep"));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("guards.yaml"), guard).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policy.yaml"), "version: 1\n").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("guards")).unwrap();
+    assert!(
+        said(dir.path()).ends_with("/guards: it is a link to a directory: links are followed to files alone")
+    );
+    std::fs::rename(dir.path().join("guards"), dir.path().join(".guards")).unwrap();
+    assert!(Policy::load(dir.path()).is_ok());
+}
+
+#[test]
 fn ten_thousand_tenants_load() {
     use std::fmt::Write as _;
     let mut text = "version: 1\ntenants:\n".to_owned();

@@ -185,7 +185,7 @@ pub(in crate::decide) fn name_of(own: Option<Arc<str>>, span: Span) -> Arc<str> 
 pub(in crate::decide) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> {
     let mut paths = Vec::new();
     if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
-        collect(path, DEPTH, &mut paths).map_err(|(path, error)| unreadable(&path, &error))?;
+        collect(path, DEPTH, &mut paths)?;
         paths.sort();
         if paths.is_empty() {
             let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
@@ -225,21 +225,25 @@ fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
 }
 
 /// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,
-/// beside links to their files. Links to files are followed; links to directories are not, they could be cycles.
-fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
-    let at = |error| (directory.to_path_buf(), error);
-    for entry in fs::read_dir(directory).map_err(at)? {
-        let entry = entry.map_err(at)?;
+/// beside links to their files. Links to files are followed. What could hold more of the policy and is not looked
+/// into is a mistake: a guard in there would be lost without a word.
+fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Unreadable> {
+    for entry in fs::read_dir(directory).map_err(|error| unreadable(directory, &error))? {
+        let entry = entry.map_err(|error| unreadable(directory, &error))?;
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let kind = entry.file_type().map_err(at)?;
+        let said = |why: &str| Unreadable { path: path.clone(), why: why.to_owned() };
+        let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
         if kind.is_dir() {
-            if depth > 0 {
-                collect(&path, depth - 1, found)?;
+            if depth == 0 {
+                return Err(said(&format!("policy files stand at most {DEPTH} directories deep")));
             }
-        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") && !path.is_dir() {
+            collect(&path, depth - 1, found)?;
+        } else if path.is_dir() {
+            return Err(said("it is a link to a directory: links are followed to files alone"));
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
             found.push(path);
         }
     }

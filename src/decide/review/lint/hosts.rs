@@ -144,7 +144,8 @@ fn overlapping(services: &[(&str, &Arc<Service>)], look: &mut Look<'_>) {
         let message = format!("`{}` is also a host of `{first}` (`{}`)", host_text(host), host_text(other));
         let report = look.report(Code::OverlappingService, at, message);
         if same {
-            report.hint("an agent with a role on both has to name the integration in every request");
+            report
+                .hint("where both know a request, an agent with a role on both has to name the integration");
         } else {
             report.hint("the one that names a host exactly is taken for it").only_info();
         }
@@ -169,7 +170,7 @@ fn two_integrations(tenant: &Tenant, agent: &Agent, look: &mut Look<'_>) {
                     Code::TwoIntegrations,
                     later(grant.span, *span),
                     format!(
-                        "`{}` and `{}` both reach `{}`: every request there needs `X-Agent-Integration`",
+                        "`{}` and `{}` both reach `{}`: what both know, or neither, needs `X-Agent-Integration`",
                         other.id,
                         integration.id,
                         host_text(host)
