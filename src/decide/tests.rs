@@ -1,6 +1,7 @@
 //! What policies decide, question by question.
 
 mod bodies;
+mod conditions;
 
 use super::{
     judge::{Ask, Question, Way},

@@ -1,7 +1,11 @@
 //! `when:` of a guard: a condition in CEL (Common Expression Language).
 //!
 //! A guard takes away, and so an expression can only take away: where it cannot be told what it says, because a
-//! field is missing or a type does not fit, the guard holds. What could make it expensive is refused at load.
+//! field is missing or a type does not fit, the guard holds. CEL itself finds values of two types unequal; here that
+//! cannot be told (`same`), because a server may read `"42"` as 42. What could make an expression expensive is refused
+//! at load.
+
+mod same;
 
 use std::{
     cell::Cell,
@@ -11,7 +15,7 @@ use std::{
 
 use cel::{
     Context, Env, IdedExpr, Value,
-    common::ast::{CallExpr, EntryExpr, Expr, LiteralValue},
+    common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators},
 };
 use regex::{Regex, RegexBuilder};
 use serde::Serialize;
@@ -52,6 +56,13 @@ const LONGEST_TIME: Duration = Duration::from_millis(100);
 const LARGEST_PATTERN: usize = 1 << 20;
 /// The function that stands for `matches` with a pattern that is compiled.
 const MATCHES: &str = "matches_pattern";
+/// Those that stand for `==`, `!=` and `in`.
+const EQUALS: &str = "equals";
+const DIFFERS: &str = "differs";
+const CONTAINS: &str = "contains_item";
+/// Those around what a macro goes over: a list, or the members of a mapping that is known to be one.
+const ITEMS: &str = "items_of";
+const MEMBERS: &str = "members_of";
 
 /// The time that the conditions of one request have left.
 #[derive(Debug, Default)]
@@ -132,6 +143,11 @@ impl When {
                 pattern.is_some_and(|pattern| pattern.is_match(&text))
             })
             .ok()?;
+        context.add_function(EQUALS, same::equals).ok()?;
+        context.add_function(DIFFERS, same::differs).ok()?;
+        context.add_function(CONTAINS, same::contains).ok()?;
+        context.add_function(ITEMS, same::items).ok()?;
+        context.add_function(MEMBERS, same::members).ok()?;
         for root in &self.roots {
             let value = match *root {
                 "request" => cel::to_value(request(act, question, &self.names)?),
@@ -169,6 +185,8 @@ struct Check {
     patterns: Vec<Regex>,
     /// Variables that a macro such as `exists` brings, one set for each level.
     bound: Vec<Vec<String>>,
+    /// Whether a macro goes over members: then a text may be the name of one.
+    over_members: bool,
 }
 
 impl Check {
@@ -220,6 +238,10 @@ impl Check {
 
     fn look(&mut self, expression: &mut IdedExpr) -> Result<(), Wrong> {
         match &mut expression.expr {
+            Expr::Literal(LiteralValue::String(text)) if self.over_members => {
+                self.names.push(text.inner().to_owned());
+                Ok(())
+            }
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.name(name),
             Expr::Select(select) => {
@@ -254,11 +276,23 @@ impl Check {
                 if name == "matches" {
                     self.pattern(call)?;
                 }
-                // `a["b"]` asks for a member, too.
-                if let (true, Some(IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. })) =
-                    (name == "_[_]", call.args.last())
-                {
+                // `a["b"]` and `"b" in a` ask for a member, too.
+                let member = match name.as_str() {
+                    operators::INDEX => call.args.last(),
+                    operators::IN => call.args.first(),
+                    _ => None,
+                };
+                if let Some(IdedExpr { expr: Expr::Literal(LiteralValue::String(name)), .. }) = member {
                     self.names.push(name.inner().to_owned());
+                }
+                let is_null = |e: &IdedExpr| matches!(e.expr, Expr::Literal(LiteralValue::Null));
+                match name.as_str() {
+                    // Whether something is null can always be told.
+                    operators::EQUALS | operators::NOT_EQUALS if call.args.iter().any(is_null) => {}
+                    operators::EQUALS => EQUALS.clone_into(&mut call.func_name),
+                    operators::NOT_EQUALS => DIFFERS.clone_into(&mut call.func_name),
+                    operators::IN => CONTAINS.clone_into(&mut call.func_name),
+                    _ => {}
                 }
                 let target = call.target.iter_mut().map(|target| &mut **target);
                 target.chain(&mut call.args).try_for_each(|e| self.look(e))
@@ -278,14 +312,24 @@ impl Check {
                         hint: Some("use `in` for one of them".to_owned()),
                     });
                 }
+                let over_members = is_mapping(&comprehension.iter_range);
                 self.look(&mut comprehension.iter_range)?;
+                let range = std::mem::replace(&mut comprehension.iter_range.expr, Expr::Unspecified);
+                let id = comprehension.iter_range.id;
+                comprehension.iter_range.expr = Expr::Call(CallExpr {
+                    func_name: if over_members { MEMBERS } else { ITEMS }.to_owned(),
+                    target: None,
+                    args: vec![IdedExpr { id, expr: range }],
+                });
                 self.look(&mut comprehension.accu_init)?;
                 let mut names = vec![comprehension.iter_var.clone(), comprehension.accu_var.clone()];
                 names.extend(comprehension.iter_var2.clone());
                 self.bound.push(names);
+                self.over_members = over_members;
                 self.look(&mut comprehension.loop_cond)?;
                 self.look(&mut comprehension.loop_step)?;
                 self.look(&mut comprehension.result)?;
+                self.over_members = false;
                 self.bound.pop();
                 Ok(())
             }
@@ -308,6 +352,13 @@ impl Check {
     fn is_bound(&self, name: &str) -> bool {
         self.bound.iter().flatten().any(|bound| bound == name)
     }
+}
+
+/// Whether an expression is a mapping for sure; of what else a request brings, only lists are gone over.
+fn is_mapping(range: &IdedExpr) -> bool {
+    let Expr::Select(select) = &range.expr else { return false };
+    let Expr::Ident(root) = &select.operand.expr else { return false };
+    matches!((root.as_str(), select.field.as_str()), ("request", "arguments") | ("token", "claims"))
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> Wrong {
@@ -379,7 +430,8 @@ fn request<'a>(act: &Act<'a>, question: &Question<'a>, names: &[String]) -> Opti
 }
 
 /// Whether arguments have members that differ in case alone, or from what the condition asks for: Go's
-/// `encoding/json` and others take them for one.
+/// `encoding/json` and others take them for one. `__proto__` brings members to JavaScript that are not there, and to C a
+/// name ends at its first zero.
 fn is_ambiguous(value: &serde_json::Value, names: &[String]) -> bool {
     match value {
         serde_json::Value::Array(items) => items.iter().any(|item| is_ambiguous(item, names)),
@@ -388,7 +440,8 @@ fn is_ambiguous(value: &serde_json::Value, names: &[String]) -> bool {
             members.iter().any(|(key, value)| {
                 let folded = key.to_lowercase().replace('ſ', "s");
                 let other = names.iter().any(|name| name != key && name.to_lowercase() == folded);
-                other || !seen.insert(folded) || is_ambiguous(value, names)
+                let odd = key == "__proto__" || key.contains(char::is_control);
+                other || odd || !seen.insert(folded) || is_ambiguous(value, names)
             })
         }
         _ => false,

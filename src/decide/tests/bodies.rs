@@ -1,4 +1,4 @@
-//! What policies decide about requests that say in the body what they do, and about conditions.
+//! What policies decide about requests that say in the body what they do.
 
 use std::sync::Arc;
 
@@ -168,7 +168,7 @@ tenants:
     assert_eq!(ask("t/both", "DELETE", "/drive/v3/files"), "integration_ambiguous");
 }
 
-fn batch(body: &str) -> Arc<Seen> {
+pub(super) fn batch(body: &str) -> Arc<Seen> {
     let mut headers = http::HeaderMap::new();
     headers.insert("content-type", http::HeaderValue::from_static("application/json"));
     Arc::new(Seen::Mcp(mcp::Body::read(body.as_bytes(), &headers).unwrap()))
@@ -288,82 +288,6 @@ fn what_must_be_looked_into_depends_on_method_and_path() {
     assert_eq!(look("PUT https://api.hub.example/graphql/x"), Look::GraphQl);
     assert_eq!(look("POST https://api.hub.example/v1/x"), Look::Nothing);
     assert_eq!(look("POST https://unknown.example/mcp"), Look::Nothing);
-}
-
-fn guarded(matched: &str, when: &str) -> Policy {
-    policy(&format!(
-        r#"
-version: 1
-services:
-  pay: {{mcp: "https://pay.example/mcp", roles: {{user: ["tool *"]}}}}
-  api: {{hosts: [api.example], roles: {{user: [ANY /**]}}}}
-guards: [{{match: {matched}, when: '{when}', deny: no}}]
-tenants:
-  t:
-    integrations: {{pay: {{credential: none}}, api: {{credential: none}}}}
-    agents: {{"*": {{pay: user, api: user}}}}
-"#
-    ))
-}
-
-#[test]
-fn a_condition_sees_the_request_and_who_asks_and_when() {
-    let request = request("POST https://api.example/v1/things/7");
-    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-    for (when, holds) in [
-        ("request.method == \"POST\"", true),
-        ("request.host == \"api.example\" && request.port == 443", true),
-        ("request.path.startsWith(\"/v1/things/\")", true),
-        ("request.segments[2] == \"7\"", true),
-        ("request.path.matches(\"^/v2/\")", false),
-        ("request.segments.exists(s, s.matches(\"^[0-9]$\")) && agent.matches(\"b.t\")", true),
-        ("agent == \"bot\" && tenant == \"t\"", true),
-        ("agent in [\"other\", \"another\"]", false),
-        ("token.user == \"alice\"", true),
-        ("time.hour == 22 && time.weekday == 2 && time.year == 2026", true),
-        ("time.hour < 6", false),
-        ("[\"a\", \"b\"].exists(x, x == agent)", false),
-        // What cannot be told takes away.
-        ("request.segments[1] > 7", true),
-        ("token.claims.department != \"x\"", true),
-        ("request.segments[99] == \"x\"", true),
-    ] {
-        let policy = guarded("ANY **", when);
-        let caller = Caller::parse("t/bot+alice");
-        let mut question = caller.question(&request);
-        question.at = Some(at(1_795_559_400));
-        assert_eq!(policy.judge(&question).permit().is_err(), holds, "{when}");
-    }
-}
-
-#[test]
-fn a_condition_sees_what_a_tool_is_called_with() {
-    let call = |amount: &str| {
-        batch(&format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"pay","arguments":{{"amount":{amount}}}}}}}"#
-        ))
-    };
-    let policy = guarded("tool *", "request.tool == \"pay\" && request.arguments.amount > 100");
-    let denied = |amount: &str| {
-        let mut request = request("POST https://pay.example/mcp");
-        request.seen = call(amount);
-        policy.judge(&Caller::parse("t/bot").question(&request)).permit().is_err()
-    };
-    assert!(!denied("7"));
-    assert!(denied("700"));
-    assert!(denied("\"7\""), "a type that does not fit takes away");
-    let call = |arguments: &str| {
-        let mut request = request("POST https://pay.example/mcp");
-        request.seen = batch(&format!(
-            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"pay","arguments":{arguments}}}}}"#
-        ));
-        policy.judge(&Caller::parse("t/bot").question(&request)).permit().is_err()
-    };
-    assert!(call(r#"{"amount":7,"Amount":700}"#), "a server may take the other spelling");
-    assert!(call(r#"{"AMOUNT":700}"#) && call(r#"{"amount":7,"x":{"y":1,"Y":2}}"#));
-    assert!(!call(r#"{"amount":7,"x":{"y":1,"z":2}}"#));
-    let long = format!("[{}]", vec!["1"; 5000].join(","));
-    assert!(denied(&long), "what would take too long takes away");
 }
 
 #[test]
