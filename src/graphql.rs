@@ -23,9 +23,12 @@ const MOST_REQUESTS: usize = 100;
 /// Different fields in one request.
 const MOST_FIELDS: usize = 1_000;
 
-/// Where clients and servers look for what to do beside `query`: in the URL and in the body.
-const OTHER_WAYS: [&str; 9] =
-    ["id", "documentid", "document_id", "doc_id", "queryid", "query_id", "hash", "sha256hash", "mutation"];
+/// The members of a request (GraphQL over HTTP §5.1).
+const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
+/// What names of parameters hold by which servers are told what to do, in whole or in part: `docId`, `query_hash`,
+/// `persistedQuery`.
+const TELLING: [&str; 9] =
+    ["query", "document", "docid", "operation", "mutation", "hash", "persist", "variables", "extensions"];
 
 /// What an operation does. What writes comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +98,8 @@ pub fn read_query(url: Option<&Query>) -> Result<Fields, &'static str> {
     };
     let usual = ["query", "operationname", "variables"];
     let other = |part: &&str| is_heard(&key(part)) && !usual.contains(&key(part).as_str());
-    if parts.iter().any(other) || !document.starts_with("query=") {
+    let twice = |name: &str| parts.iter().filter(|part| key(part) == name).count() > 1;
+    if parts.iter().any(other) || usual.into_iter().any(twice) || !document.starts_with("query=") {
         return Err("the query of the URL says in another way, too, what to do");
     }
     let text = document.split_once('=').map_or("", |(_, value)| value).replace('+', " ");
@@ -123,7 +127,18 @@ fn key(part: &str) -> String {
 
 /// Whether a server may take a key for what it is to do.
 fn is_heard(key: &str) -> bool {
-    ["query", "operationname", "variables", "extensions"].contains(&key) || OTHER_WAYS.contains(&key)
+    let plain = key.replace(['_', '-', '.'], "");
+    plain == "id" || TELLING.iter().any(|word| plain.contains(word))
+}
+
+/// Whether `extensions` may name a document that only the server has. Beside a document, some take the one and some the
+/// other.
+fn may_name_a_document(extensions: &Value) -> bool {
+    match extensions {
+        Value::Null => false,
+        Value::Object(extensions) => extensions.keys().any(|key| json::folded(key).contains("persist")),
+        _ => true,
+    }
 }
 
 /// What was read of a request so far.
@@ -135,13 +150,13 @@ struct Reading {
 
 impl Reading {
     fn request(&mut self, request: &Map<String, Value>) -> Result<(), &'static str> {
-        const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
-        let heard = |name: &String| is_heard(&name.to_lowercase()) && !MEMBERS.contains(&name.as_str());
-        if json::has_double(request, &["query"]) || request.keys().any(heard) {
-            return Err("the request says in another way, too, what to do");
+        // Any other member may be heard by some server; the specification knows no more.
+        if request.keys().any(|name| !MEMBERS.contains(&name.as_str())) {
+            return Err(
+                "the request has a member beside `query`, `operationName`, `variables` and `extensions`",
+            );
         }
-        // A persisted document is at the server only; beside a document, some take the one and some the other.
-        if request.get("extensions").is_some_and(|e| e.get("persistedQuery").is_some()) {
+        if request.get("extensions").is_some_and(may_name_a_document) {
             return Err("the request names a persisted document");
         }
         match request.get("query") {
@@ -155,6 +170,14 @@ impl Reading {
         self.bytes = self.bytes.saturating_add(text.len());
         if self.bytes > LONGEST {
             return Err("the documents of the request are too long");
+        }
+        // Some grammars end a comment at these, and others do not: what follows would be read by some alone.
+        let odd =
+            |c: char| (c.is_control() && !"\t\n\r".contains(c)) || ['\u{2028}', '\u{2029}'].contains(&c);
+        if text.chars().any(odd) {
+            return Err(
+                "the document has a control character or a line separator; send such text in `variables`",
+            );
         }
         let tree = Parser::new(text).recursion_limit(DEEPEST_SELECTION).token_limit(MOST_TOKENS).parse();
         if tree.errors().next().is_some() {
@@ -278,6 +301,11 @@ mod tests {
             "type A { b: C }",
             "a",
             "{ a } extend type Q { b: C }",
+            "{ a } # \u{2028} mutation M { b }",
+            "{ a } # \u{2029} mutation M { b }",
+            "{ a } # \u{85} mutation M { b }",
+            "{ a } # \u{b} mutation M { b }",
+            "{ a } # \0 mutation M { b }",
             &deep,
             &wide,
             &many,
@@ -322,6 +350,12 @@ mod tests {
             r#"{"query":"{ a }","Query":"mutation { b }"}"#,
             r#"{"query":"{ a }","documentId":"x"}"#,
             r#"{"query":"{ a }","id":"x"}"#,
+            r#"{"query":"{ a }","operations":"x"}"#,
+            r#"{"query":"{ a }","query\u0000":"mutation { b }"}"#,
+            r#"{"query":"{ a }","__proto__":{"query":"mutation { b }"}}"#,
+            r#"{"query":"{ a }","extensions":{"PersistedQuery":{"version":1}}}"#,
+            r#"{"query":"{ a }","extensions":"{\"persistedQuery\":{}}"}"#,
+            r#"{"query":"{ a }","extensions":[{"persistedQuery":{}}]}"#,
             r#"{"query":"{ a }","extensions":{"persistedQuery":{"version":1,"sha256Hash":"x"}}}"#,
             r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"x"}}}"#,
             r#"{"query":7}"#,
@@ -338,9 +372,18 @@ mod tests {
         let body = br#"{"query":"{ a }"}"#;
         let with = |url: &str| read_body(body, &json(), Some(&Query::parse(url).unwrap())).is_ok();
         assert!(with("page=1&tenant=x"));
-        for bad in
-            ["query=x", "QUERY=x", "a=1&%71uery=x", "query%5B%5D=x", "+query=x", "documentId=x", "a=1;b=2"]
-        {
+        for bad in [
+            "query=x",
+            "QUERY=x",
+            "a=1&%71uery=x",
+            "query%5B%5D=x",
+            "+query=x",
+            "documentId=x",
+            "a=1;b=2",
+            "docId=x",
+            "persistedQuery=x",
+            "query_hash=x",
+        ] {
             assert!(!with(bad), "{bad}");
         }
         let get = |url: &str| read_query(Some(&Query::parse(url).unwrap())).map(|fields| fields.len());

@@ -41,9 +41,18 @@ pub fn object(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
 /// Whether an object has a member that a reader without regard for case takes for one of `names`, though it is
 /// spelled differently: Go's `encoding/json` is such a reader, and would see another message than we do.
 pub fn has_double(members: &Map<String, Value>, names: &[&str]) -> bool {
-    // Go folds by Unicode: `K` (the Kelvin sign) is `k`, `ſ` is `s`.
-    let folded = |text: &str| text.to_lowercase().replace('ſ', "s");
-    members.keys().any(|key| !names.contains(&key.as_str()) && names.contains(&folded(key).as_str()))
+    let other = |key: &String| {
+        let folded = folded(key);
+        names.iter().any(|name| key != name && self::folded(name) == folded)
+    };
+    members.keys().any(other)
+}
+
+/// A name as the most lenient reader takes it. Go folds by Unicode: `K` (the Kelvin sign) is `k`, `ſ` is `s`; and to C a
+/// name ends at its first zero.
+pub fn folded(name: &str) -> String {
+    let name = name.trim().to_lowercase().replace('ſ', "s");
+    name.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Whether a message's body is declared as JSON, once, in UTF-8 (RFC 8259 §8.1).
@@ -233,6 +242,8 @@ mod tests {
             (r#"{"method":"a","Method":"b"}"#, true),
             (r#"{"METHOD":"b"}"#, true),
             (r#"{"paramſ":{}}"#, true),
+            (r#"{"method\u0000":"b"}"#, true),
+            (r#"{"method ":"b"}"#, true),
             (r#"{"method":"a","methods":1}"#, false),
         ] {
             let members = object(text.as_bytes()).unwrap();

@@ -10,7 +10,7 @@ mod refused;
 mod sessions;
 
 pub use lists::{Filtered, Lists, Reading};
-pub use message::{Ask, Body, Item, Named, Unclear};
+pub use message::{Ask, Body, Item, Named, Unclear, canonical_uri};
 pub use refused::Waiting;
 pub use sessions::{Mailbox, Opening, Owner, Sessions};
 

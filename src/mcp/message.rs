@@ -13,10 +13,31 @@ const DEEPEST: usize = 64;
 const MOST_MESSAGES: usize = 100;
 /// What arguments of a tool may weigh to be kept while its answer is under way.
 const LIGHT: usize = 256;
+/// Escapes of escapes in the URI of a resource.
+const MOST_ESCAPES: usize = 4;
 /// The longest id of a request, in bytes.
 const LONGEST_ID: usize = 256;
 /// The longest name of a method, a tool, a prompt or a resource, in bytes.
 const LONGEST_NAME: usize = 1024;
+
+/// Methods whose names say what else is in a message.
+const KNOWN: [&str; 15] = [
+    "tools/call",
+    "tools/list",
+    "prompts/get",
+    "prompts/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "resources/list",
+    "resources/templates/list",
+    "completion/complete",
+    "initialize",
+    "ping",
+    "server/discover",
+    "logging/setLevel",
+    "subscriptions/listen",
+];
 
 /// Why a body has no single meaning. The words are safe to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,7 +269,7 @@ impl Item {
             }
             _ => return Err(unclear("a message has either a `method` or an answer")),
         };
-        if method.is_empty() || method.len() > LONGEST_NAME || method.chars().any(char::is_control) {
+        if !is_method(&method) {
             return Err(unclear("this is not the name of a method"));
         }
         let mut params = match message.remove("params") {
@@ -262,8 +283,21 @@ impl Item {
     }
 }
 
+/// Whether a text is a method's name, and none that a lenient server takes for another.
+fn is_method(text: &str) -> bool {
+    let plain = text.len() <= LONGEST_NAME && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    let usual = parts.join("/").to_ascii_lowercase();
+    plain
+        && !text.is_empty()
+        && !KNOWN.iter().any(|known| *known != text && known.eq_ignore_ascii_case(&usual))
+}
+
 fn ask(method: &str, waits: bool, params: &Map<String, Value>) -> Result<Ask, Unclear> {
-    if json::has_double(params, &["name", "uri", "ref", "arguments"]) || params.contains_key("__proto__") {
+    let names = ["name", "uri", "ref", "arguments", "notifications", "resourceSubscriptions"];
+    let notifications = params.get("notifications").and_then(Value::as_object);
+    let hides = notifications.is_some_and(|below| json::has_double(below, &["resourceSubscriptions"]));
+    if hides || json::has_double(params, &names) || params.contains_key("__proto__") {
         return Err(unclear("a parameter is spelled in two ways"));
     }
     Ok(match method {
@@ -316,13 +350,46 @@ fn completion(params: &Map<String, Value>) -> Result<Ask, Unclear> {
 /// The URI of a resource. One that climbs is another resource than its beginning says, however the dots are written.
 fn uri(params: &Map<String, Value>) -> Result<String, Unclear> {
     let uri = text(params, "uri")?;
-    let once = percent_decode_str(&uri).decode_utf8_lossy();
-    let decoded = percent_decode_str(&once).decode_utf8_lossy();
+    let decoded = decoded_uri(&uri).ok_or(unclear("the URI of a resource cannot be read"))?;
     let climbs = decoded.split(['/', '\\']).any(|segment| {
-        let segment = segment.split(['?', '#', ';']).next().unwrap_or(segment);
+        let segment = segment.split(['?', '#', ';']).next().unwrap_or(segment).trim();
         segment == "." || segment == ".."
     });
     if climbs { Err(unclear("the URI of a resource has dot segments")) } else { Ok(uri) }
+}
+
+/// A URI without its escapes, also those of escapes. None where there is no end of them, or where they hide what is no
+/// text.
+fn decoded_uri(uri: &str) -> Option<String> {
+    let mut text = uri.to_owned();
+    for _ in 0..MOST_ESCAPES {
+        let decoded = percent_decode_str(&text).decode_utf8().ok()?.into_owned();
+        if decoded.chars().any(char::is_control) {
+            return None;
+        }
+        if decoded == text {
+            return Some(text);
+        }
+        text = decoded;
+    }
+    None
+}
+
+/// The URI of a resource as a guard has to see it, too: without escapes, with one `/` where there are several. Servers
+/// read them alike.
+pub fn canonical_uri(uri: &str) -> String {
+    let decoded = decoded_uri(uri).unwrap_or_else(|| uri.to_owned()).replace('\\', "/");
+    let (scheme, rest) = match decoded.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), decoded.as_str()),
+    };
+    let mut canonical = scheme;
+    for part in rest.chars() {
+        if part != '/' || !canonical.ends_with('/') || canonical.ends_with("://") {
+            canonical.push(part);
+        }
+    }
+    canonical
 }
 
 fn text(params: &Map<String, Value>, key: &str) -> Result<String, Unclear> {
@@ -387,7 +454,7 @@ mod tests {
                 r#""method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["a://b"]}}"#,
                 named(Method, "subscriptions/listen"),
             ),
-            (r#""method":"Tools/Call","params":{"name":"echo"}"#, named(Method, "Tools/Call")),
+            (r#""method":"tasks/Get","params":{"name":"echo"}"#, named(Method, "tasks/Get")),
             (r#""method":"notifications/initialized""#, named(Method, "notifications/initialized")),
             (r#""method":"tools/list""#, Ask::List(Tool)),
             (r#""method":"initialize","params":{}"#, Ask::Plumbing),
@@ -441,6 +508,24 @@ mod tests {
             &format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"ping"}}"#, "x".repeat(300)),
             &call(r#""method":"resources/subscribe","params":{"uri":"file:///docs\\..\\etc"}"#),
             &call(r#""method":"resources/read","params":{"uri":"file:///docs/..;x/etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/..%20/etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/.%09./etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/..%00/etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/%25252e%25252e/etc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"file:///docs/..%c0%afetc"}"#),
+            &call(r#""method":"resources/read","params":{"uri":"a%2525252525252541"}"#),
+            &call(r#""method":"Tools/Call","params":{"name":"echo"}"#),
+            &call(r#""method":"tools//call","params":{"name":"echo"}"#),
+            &call(r#""method":"tools/call ","params":{"name":"echo"}"#),
+            &call(r#""method":"tools/call\u200b","params":{"name":"echo"}"#),
+            &call(r#""method":"ping","method\u0000":"tools/call""#),
+            &call(
+                r#""method":"subscriptions/listen","params":{"Notifications":{"resourceSubscriptions":["a://b"]}}"#,
+            ),
+            &call(
+                r#""method":"subscriptions/listen","params":{"notifications":{"ResourceSubscriptions":["a://b"]}}"#,
+            ),
+            &call(r#""method":"subscriptions/listen","params":{"resourcesubscriptions":["a://b"]}"#),
             &call(r#""method":"ping","result":{}"#),
             &call(r#""method":7"#),
             r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
@@ -458,6 +543,20 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(read(&format!("{}1{}", "[".repeat(200), "]".repeat(200))).is_err());
+    }
+
+    #[test]
+    fn a_guard_sees_what_a_uri_stands_for() {
+        for (uri, canonical) in [
+            ("file:///%73ecret/x", "file:///secret/x"),
+            ("file:////secret//x", "file:///secret/x"),
+            ("file:///secret%2fx", "file:///secret/x"),
+            ("file:///%2573ecret\\x", "file:///secret/x"),
+            ("demo://a/b?c=%20d", "demo://a/b?c= d"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(canonical_uri(uri), canonical, "{uri}");
+        }
     }
 
     #[test]

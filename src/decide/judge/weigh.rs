@@ -15,6 +15,7 @@ use crate::{
             when::Patience,
         },
     },
+    mcp,
     refusal::Reason,
     target::{Method, Path},
 };
@@ -82,7 +83,11 @@ pub(super) fn line_for<'p, 'q>(
             }
             match (line, seen) {
                 (Some(line), _) => Ok(Some(line)),
-                (None, Seen::GraphQl(operations)) => all(role, act::fields(operations)).map_err(Beyond::Act),
+                (None, Seen::GraphQl(operations))
+                    if service.is_graphql(question.method, &question.target.path) =>
+                {
+                    all(role, act::fields(operations)).map_err(Beyond::Act)
+                }
                 (None, Seen::Unclear(what)) => Err(Beyond::Act(Act::Unreadable(what))),
                 (None, _) => Err(Beyond::Act(asked)),
             }
@@ -130,6 +135,11 @@ pub(super) fn weigh_guards<'p>(
         Seen::GraphQl(operations) => acts.extend(act::fields(operations)),
         Seen::Unclear(what) => acts.push(Act::Unreadable(what)),
     }
+    // A guard also sees what the URI of a resource stands for, however it is written.
+    let uris: Vec<String> = acts.iter().filter_map(Act::resource).map(mcp::canonical_uri).collect();
+    let resource = |uri| Act::Named { kind: mcp::Named::Resource, name: uri, arguments: None };
+    let written: Vec<&str> = acts.iter().filter_map(Act::resource).collect();
+    acts.extend(uris.iter().map(String::as_str).filter(|uri| !written.contains(uri)).map(resource));
     // Ending a session deletes nothing at the server but the session.
     if matches!(service.protocol, Protocol::Mcp(_)) && question.method == Method::Delete {
         acts.clear();

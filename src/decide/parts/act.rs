@@ -74,6 +74,16 @@ pub enum Act<'q> {
     Tunnel,
 }
 
+impl<'q> Act<'q> {
+    /// The URI of the resource that it is about.
+    pub(in crate::decide) fn resource(&self) -> Option<&'q str> {
+        match self {
+            Self::Named { kind: mcp::Named::Resource, name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Act<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

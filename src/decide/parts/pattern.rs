@@ -205,6 +205,13 @@ impl Pattern {
         }
     }
 
+    /// Whether it is this path itself, and not one below it.
+    pub(in crate::decide) fn is_whole(&self, path: &Path) -> bool {
+        let mut theirs = path.segments();
+        let alike = |own: &Segment| theirs.next().is_some_and(|other| own.matches(other, Case::Sensitive));
+        self.segments.iter().all(alike) && theirs.next().is_none()
+    }
+
     /// The plain meaning, segment by segment: what the matcher must agree with.
     #[cfg(test)]
     pub(in crate::decide) fn matches(&self, path: &Path) -> bool {

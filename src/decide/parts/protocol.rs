@@ -42,30 +42,35 @@ pub(in crate::decide) struct Endpoint {
     path: Path,
     /// What servers may take for the same path: another case, a final `/` and the like.
     near: Pattern,
-    /// Where messages go in the transport of 2024-11-05, whose `path` is only listened on.
-    pub(in crate::decide) messages: Option<Path>,
+    /// Where messages go in the transport of 2024-11-05, whose `path` is only listened on, and what is near to it.
+    messages: Option<(Path, Pattern)>,
 }
 
 impl Endpoint {
     pub(in crate::decide) fn is_at(&self, path: &Path) -> bool {
-        self.near.guards(path) || self.messages.as_ref() == Some(path)
+        self.near.guards(path) || self.messages.as_ref().is_some_and(|(_, near)| near.guards(path))
     }
 
     /// Where messages are sent.
     pub(in crate::decide) fn posts_to(&self) -> &Path {
-        self.messages.as_ref().unwrap_or(&self.path)
+        self.messages.as_ref().map_or(&self.path, |(path, _)| path)
+    }
+
+    /// Whether the answer to a message is read in the stream of a session.
+    pub(in crate::decide) fn answers_in_a_stream(&self) -> bool {
+        self.messages.is_some()
     }
 
     /// Whether another server stands at the same path.
     pub(in crate::decide) fn meets(&self, other: &Self) -> bool {
-        other.is_at(&self.path) || self.messages.as_ref().is_some_and(|path| other.is_at(path))
+        other.is_at(&self.path) || self.messages.as_ref().is_some_and(|(path, _)| other.is_at(path))
     }
 
     /// Whether a request of this kind belongs to the transport.
     pub(in crate::decide) fn takes(&self, method: Method, path: &Path) -> bool {
         match (method, &self.messages) {
             (Method::Get, _) | (Method::Post | Method::Delete, None) => self.path == *path,
-            (Method::Post, Some(messages)) => messages == path,
+            (Method::Post, Some((messages, _))) => messages == path,
             _ => false,
         }
     }
@@ -125,9 +130,15 @@ pub(in crate::decide) fn read_mcp(
     let hosts = Hosts::one(authority, scheme).map_err(|message| _ = findings.report(node.span, message));
     match (hosts, path) {
         (Ok(hosts), Ok(path)) => {
-            let near =
-                Pattern::parse(path.as_str()).map_err(|message| _ = findings.report(node.span, message));
-            let endpoint = Endpoint { path, near: near.ok()?, messages };
+            let mut near = |path: &Path| {
+                Pattern::parse(path.as_str()).map_err(|message| _ = findings.report(node.span, message)).ok()
+            };
+            let messages = match messages {
+                Some(path) => Some((near(&path)?, path)),
+                None => None,
+            };
+            let endpoint =
+                Endpoint { near: near(&path)?, path, messages: messages.map(|(near, path)| (path, near)) };
             Some(Server { scheme, hosts, endpoint })
         }
         (_, Err(bad)) => {
@@ -159,7 +170,12 @@ fn read_path(node: &Node, what: &str, findings: &mut Findings) -> Option<Path> {
 /// Where a service's GraphQL is: `/graphql`, `/admin/api/*/graphql.json`.
 pub(in crate::decide) fn read_graphql(node: &Node, findings: &mut Findings) -> Option<Pattern> {
     let text = reader::text(node, "`graphql`", findings)?;
+    let one = |pattern: Pattern| {
+        if pattern.rest { Err("it is one path, and `**` are many".to_owned()) } else { Ok(pattern) }
+    };
     Pattern::parse(text)
+        .and_then(one)
+        // What is looked into is more than what is granted: a server may take a path below for the same.
         .map(|pattern| Pattern { rest: true, ..pattern })
         .map_err(|message| {
             findings

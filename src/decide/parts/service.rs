@@ -57,14 +57,14 @@ impl Service {
 
     /// Whether it is an MCP server that answers in a stream of its own (the transport of 2024-11-05).
     pub(in crate::decide) fn answers_in_a_stream(&self) -> bool {
-        matches!(&self.protocol, Protocol::Mcp(endpoint) if endpoint.messages.is_some())
+        matches!(&self.protocol, Protocol::Mcp(endpoint) if endpoint.answers_in_a_stream())
     }
 
     /// What a request's body has to be looked at for.
     pub(in crate::decide) fn looks_for(&self, method: Method, path: &Path) -> Look {
         match &self.protocol {
             Protocol::Mcp(endpoint) if method == Method::Post && endpoint.takes(method, path) => {
-                if endpoint.messages.is_some() { Look::McpInSession } else { Look::Mcp }
+                if endpoint.answers_in_a_stream() { Look::McpInSession } else { Look::Mcp }
             }
             Protocol::Mcp(_) => Look::McpWithoutBody,
             Protocol::Http(Some(graphql)) if graphql.guards(path) => match method {
@@ -73,6 +73,13 @@ impl Service {
             },
             Protocol::Http(_) => Look::Nothing,
         }
+    }
+
+    /// Whether this is where and how a GraphQL request is sent (GraphQL over HTTP §5). More is looked into than that:
+    /// a server may take `/GraphQL/` for the same.
+    pub(in crate::decide) fn is_graphql(&self, method: Method, path: &Path) -> bool {
+        let sends = matches!(method, Method::Get | Method::Head | Method::Post);
+        sends && matches!(&self.protocol, Protocol::Http(Some(place)) if place.is_whole(path))
     }
 }
 

@@ -39,6 +39,7 @@ guards:
   - {match: linear tool delete_*, require: approval}
   - {match: linear tool drop_*, deny: nothing is dropped}
   - {match: hub graphql mutation issueDelete, deny: issues stay}
+  - {match: "linear resource issue:///secret/*", deny: secrets stay}
   - {match: DELETE **, require: approval}
 tenants:
   t:
@@ -107,6 +108,7 @@ fn an_endpoint_takes_what_its_transport_needs_and_nothing_else() {
             ("reader", "GET https://old.example/sse", "old https://old.example:443"),
             ("reader", "tool echo @ https://old.example/messages/", "old https://old.example:443"),
             ("reader", "tool echo @ https://old.example/sse", "action_denied"),
+            ("reader", "POST https://old.example/Messages", "action_denied"),
             ("reader", "DELETE https://old.example/sse", "action_denied"),
         ],
     );
@@ -249,6 +251,48 @@ fn graphql_is_granted_by_the_fields_of_its_roots() {
 }
 
 #[test]
+fn a_line_of_graphql_grants_one_path_and_what_graphql_is_sent_with() {
+    let policy = policy(SERVERS);
+    let sent = |line: &str| {
+        let mut request = request(line);
+        request.seen = graphql::read_document("{ viewer }").map_or_else(Seen::Unclear, Seen::GraphQl).into();
+        policy.judge(&Caller::parse("t/reader").question(&request)).permit().is_ok()
+    };
+    for line in ["GET", "HEAD", "POST"].map(|method| format!("{method} https://api.hub.example/graphql")) {
+        assert!(sent(&line), "{line}");
+    }
+    assert!(sent("POST https://shop.example/admin/api/2026-10/graphql.json"));
+    for line in [
+        "PUT https://api.hub.example/graphql",
+        "DELETE https://api.hub.example/graphql",
+        "DELETE https://api.hub.example/graphql/admin",
+        "POST https://api.hub.example/graphql/users/1/delete",
+        "POST https://api.hub.example/graphql/",
+        "POST https://api.hub.example/GraphQL",
+        "POST https://shop.example/admin/api/2026-10/graphql.json/x",
+    ] {
+        assert!(!sent(line), "{line}");
+    }
+}
+
+#[test]
+fn a_guard_on_resources_sees_what_a_uri_stands_for() {
+    let policy = policy(SERVERS);
+    let at = |uri: &str| format!("resource {uri} @ https://mcp.linear.example/mcp");
+    for (uri, expected) in [
+        ("issue:///7", LINEAR),
+        ("issue:///%37", LINEAR),
+        ("issue:///secret/x", "action_denied"),
+        ("issue:///%73ecret/x", "action_denied"),
+        ("issue:///%2573ecret/x", "action_denied"),
+        ("issue:////secret//x", "action_denied"),
+        ("issue:///secret%2fx", "action_denied"),
+    ] {
+        check(&policy, &[("reader", &at(uri), expected)]);
+    }
+}
+
+#[test]
 fn a_guard_on_graphql_looks_into_every_service_that_it_reaches() {
     let policy = policy(
         r"
@@ -282,6 +326,7 @@ fn what_must_be_looked_into_depends_on_method_and_path() {
     };
     assert_eq!(look("POST https://mcp.linear.example/mcp"), Look::Mcp);
     assert_eq!(look("GET https://mcp.linear.example/mcp"), Look::McpWithoutBody);
+    assert_eq!(look("POST https://old.example/messages/"), Look::McpInSession);
     assert_eq!(look("POST https://mcp.linear.example/other"), Look::McpWithoutBody);
     assert_eq!(look("POST https://api.hub.example/GraphQL/"), Look::GraphQl);
     assert_eq!(look("GET https://api.hub.example/graphql"), Look::GraphQlInQuery);
