@@ -10,6 +10,15 @@ const CHANGE: [&str; 14] = [
     "create", "add", "update", "set", "edit", "post", "send", "upload", "save", "open", "assign", "comment",
     "insert", "append",
 ];
+/// Words that change something wherever they stand in a name. Words that are also things to read (`comment`, `post`,
+/// `order`, `commit`) are left out: after `and` or `or` any word that does not read counts.
+const WRITE: &str = "\
+    create add update upsert edit modify change rename replace write overwrite send upload save \
+    store assign insert append put patch publish deploy execute exec invoke trigger cancel archive \
+    approve reject revoke invite ban reset clear wipe erase truncate kill terminate restart disable \
+    enable install uninstall submit apply move transfer pay refund close";
+/// Words that join two things that a name does.
+const JOIN: [&str; 3] = ["and", "or", "then"];
 
 /// Whether a name, or a glob for names, means to take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +42,31 @@ pub(in crate::decide) fn destroys(glob: &str) -> Destroys {
     if glob.contains('*') && !harmless { Destroys::Perhaps } else { Destroys::No }
 }
 
-/// Whether every name of a glob begins like one that only reads.
+/// Whether a name, or a glob for names, speaks of reading alone: it begins with a word that does, and no word of it
+/// writes. Whatever is not known to read is taken to write.
 pub(in crate::decide) fn reads(glob: &str) -> bool {
     let words = words(glob);
-    !glob.starts_with('*') && words.first().is_some_and(|word| READ.contains(&word.as_str()))
+    let read = |word: &String| READ.contains(&word.as_str());
+    let writes =
+        |word: &String| WRITE.split(' ').any(|known| known == word) || DESTROY.contains(&word.as_str());
+    let pairs = words.iter().zip(words.iter().skip(1));
+    let mut joined = pairs.filter(|(joint, _)| JOIN.contains(&joint.as_str())).map(|(_, word)| word);
+    // What stands after a last `and` is anything.
+    let is_open = words.last().is_some_and(|word| JOIN.contains(&word.as_str()));
+    let begins = !glob.starts_with('*') && words.first().is_some_and(read);
+    begins && !is_open && !words.iter().any(writes) && joined.all(read)
 }
 
 /// The words of `delete_issue`, `deleteIssue`, `issues/delete`, in lower case.
 fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut last = ' ';
-    for letter in name.chars() {
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
         if letter.is_alphanumeric() {
-            let begins = !last.is_alphanumeric() || (letter.is_uppercase() && !last.is_uppercase());
+            // `listAPIDelete`: the last capital of several begins a word.
+            let ends = letters.peek().is_some_and(|next| next.is_lowercase());
+            let begins = !last.is_alphanumeric() || (letter.is_uppercase() && (!last.is_uppercase() || ends));
             match words.last_mut() {
                 Some(word) if !begins => word.extend(letter.to_lowercase()),
                 _ => words.push(letter.to_lowercase().collect()),
@@ -91,6 +112,22 @@ mod tests {
             ("getaway", false),
             ("create_issue", false),
             ("issue_get", false),
+            ("get_comment", true),
+            ("get_order", true),
+            ("list_open_issues", true),
+            ("find_and_delete_user", false),
+            ("findAndDeleteUser", false),
+            ("bulk_update", false),
+            ("list_or_create", false),
+            ("get_and_comment", false),
+            ("get_and_*", false),
+            ("listAPIDelete", false),
+            ("listAPIKeys", true),
+            ("find_and_list", true),
+            ("search_then_merge", false),
+            ("get_*_delete", false),
+            ("read-write", false),
+            ("frobnicate", false),
         ] {
             assert_eq!(reads(name), expected, "{name}");
         }
