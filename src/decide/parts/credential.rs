@@ -227,13 +227,21 @@ fn conceal(node: &Node, is_plain: &dyn Fn(&str) -> bool, findings: &mut Findings
 
 /// For `explain`: what goes where, by reference only.
 pub(in crate::decide) fn describe(credential: Option<&CredentialSpec>) -> String {
+    describe_as(credential, &SecretRef::to_string)
+}
+
+/// As `describe`, with references as they are to be shown. No constant is: it may be a secret by mistake.
+pub(in crate::decide) fn describe_as(
+    credential: Option<&CredentialSpec>,
+    shown: &dyn Fn(&SecretRef) -> String,
+) -> String {
     match credential {
         None => "none".to_owned(),
         Some(CredentialSpec::Static(placements)) => {
-            placements.iter().map(describe_place).collect::<Vec<_>>().join(", ")
+            placements.iter().map(|place| describe_place(place, shown)).collect::<Vec<_>>().join(", ")
         }
         Some(spec @ CredentialSpec::Obtained(obtained)) => {
-            let secrets: Vec<String> = spec.secrets().into_iter().map(SecretRef::to_string).collect();
+            let secrets: Vec<String> = spec.secrets().into_iter().map(shown).collect();
             let with =
                 if secrets.is_empty() { String::new() } else { format!(" with {}", secrets.join(", ")) };
             format!("`{}`{with}, which comes with the credential store", Obtained::kind(obtained))
@@ -241,22 +249,23 @@ pub(in crate::decide) fn describe(credential: Option<&CredentialSpec>) -> String
     }
 }
 
-fn describe_place(place: &Placement) -> String {
+fn describe_place(place: &Placement, shown: &dyn Fn(&SecretRef) -> String) -> String {
     let half = |half: &Half| match half {
-        Half::Constant(text) => short(text),
-        Half::Secret(secret) => secret.to_string(),
+        Half::Constant(text) if text.is_empty() => "nothing".to_owned(),
+        Half::Constant(_) => "a constant".to_owned(),
+        Half::Secret(secret) => shown(secret),
     };
     match place {
-        Placement::Bearer(secret) => format!("`Authorization: Bearer` from {secret}"),
+        Placement::Bearer(secret) => format!("`Authorization: Bearer` from {}", shown(secret)),
         Placement::Basic { user, password } => {
             format!("`Authorization: Basic` from {} and {}", half(user), half(password))
         }
-        Placement::Header { name, secret, .. } => format!("`{name}` from {secret}"),
+        Placement::Header { name, secret, .. } => format!("`{name}` from {}", shown(secret)),
         Placement::Constant { name, .. } => format!("`{name}`, a constant"),
-        Placement::Query { name, secret } => format!("`?{name}=` from {secret}"),
+        Placement::Query { name, secret } => format!("`?{name}=` from {}", shown(secret)),
         Placement::Path { before, prefix, suffix, secret } => {
             let before: String = before.iter().flat_map(|segment| ["/", segment]).collect();
-            format!("`{before}/{prefix}*{suffix}` from {secret}")
+            format!("`{before}/{prefix}*{suffix}` from {}", shown(secret))
         }
     }
 }

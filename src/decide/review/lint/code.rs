@@ -29,6 +29,8 @@ pub enum Code {
     EmptyTenant,
     /// A secret that is not where the policy says.
     UnresolvedSecret,
+    /// A password that stands in the policy itself.
+    ConstantPassword,
     /// A host that two services have.
     OverlappingService,
     /// A line that grants nothing beyond another one.
@@ -53,7 +55,7 @@ pub enum Level {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UnguardedDelete,
         Self::GraphqlPost,
         Self::PublicSuffix,
@@ -65,6 +67,7 @@ impl Code {
         Self::EmptyAgent,
         Self::EmptyTenant,
         Self::UnresolvedSecret,
+        Self::ConstantPassword,
         Self::OverlappingService,
         Self::RedundantLine,
         Self::NeverMatches,
@@ -86,6 +89,7 @@ impl Code {
             Self::EmptyAgent => "empty-agent",
             Self::EmptyTenant => "empty-tenant",
             Self::UnresolvedSecret => "unresolved-secret",
+            Self::ConstantPassword => "constant-password",
             Self::OverlappingService => "overlapping-service",
             Self::RedundantLine => "redundant-line",
             Self::NeverMatches => "never-matches",

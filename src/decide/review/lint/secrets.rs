@@ -1,4 +1,4 @@
-//! Whether secrets are where the policy says. Never what they are.
+//! Whether secrets are where the policy says, and not in it. Never what they are.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -12,10 +12,45 @@ use crate::{
         },
         policy::Policy,
     },
-    plan::{CredentialSpec, SecretRef},
+    plan::{CredentialSpec, Half, Placement, SecretRef},
 };
 
+/// What providers want in the place of a password where the user is the secret.
+const FILLERS: [&str; 6] = ["x", "X", "x-oauth-basic", "api_token", "api-token", "unused"];
+
 pub(super) fn look(look: &mut Look<'_>) {
+    unresolved(look);
+    constant_passwords(look);
+}
+
+/// Passwords that stand in the policy, of an integration or of its own service.
+fn constant_passwords(look: &mut Look<'_>) {
+    let is_constant = |place: &Placement| match place {
+        Placement::Basic { password: Half::Constant(text), .. } => {
+            !text.is_empty() && !FILLERS.contains(&text.as_str())
+        }
+        _ => false,
+    };
+    let mut found = Vec::new();
+    for (tenant, integration) in integrations(look.policy) {
+        if !integration.plan.credential.iter().flat_map(CredentialSpec::placements).any(is_constant) {
+            continue;
+        }
+        let own = ["tenants", tenant, "integrations", integration.id.as_str(), "credential", "static"];
+        let service = ["services", integration.service.plan.id.as_str(), "attach"];
+        let at = [own.as_slice(), service.as_slice()].into_iter().find_map(|keys| {
+            let keys = [keys, ["basic", "password"].as_slice()].concat();
+            look.outline.find(&keys).map(|node| node.span)
+        });
+        found.push(at.unwrap_or(integration.span));
+    }
+    for at in found {
+        look.report(Code::ConstantPassword, at, "a password stands in the policy as a text")
+            .hint("write a reference such as `env:NAME`; if it was a secret, replace it at the provider");
+    }
+}
+
+fn unresolved(look: &mut Look<'_>) {
     let mut known: HashMap<&SecretRef, Option<String>> = HashMap::new();
     let mut missing = Vec::new();
     for (tenant, integration) in integrations(look.policy) {

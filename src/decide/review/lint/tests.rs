@@ -292,6 +292,25 @@ fn a_policy_that_promises_nothing_or_enforces_nothing() {
 }
 
 #[test]
+fn a_password_does_not_stand_in_the_policy() {
+    let text = |basic: &str| {
+        let text = policy(&http("        - GET /a"), "user", "");
+        text.replace("{credential: none}", &format!("\n        credential: {{static: {{basic: {basic}}}}}"))
+    };
+    check(
+        Code::ConstantPassword,
+        &text("{user: \"env:A\", password: hunter2}").replace("hunter2}}}", "hunter2}}} #<"),
+    );
+    for fine in ["{user: \"env:A\", password: x}", "{user: \"env:A\"}", "{user: me, password: \"env:A\"}"] {
+        check(Code::ConstantPassword, &text(fine));
+    }
+    let service = "    hosts: [api.example]\n    attach: {basic: {user: \"{key}\", password: hunter2}} #<\n    roles: {user: [GET /a]}";
+    let text = policy(service, "user", "").replace("credential: none", "credential: \"env:A\"");
+    check(Code::ConstantPassword, &text);
+    assert!(lints(&text).iter().all(|lint| !format!("{lint:?}").contains("hunter2")));
+}
+
+#[test]
 fn a_comment_says_that_it_is_meant() {
     for line in [
         "        - DELETE /a # egret: allow unguarded-delete",
