@@ -174,13 +174,17 @@ fn a_program_reads_a_difference() {
         diff,
         serde_json::json!({"changed": true, "changes": [{
             "kind": "gain",
-            "write": false,
+            "change": "gained",
+            "about": "reach",
+            "access": "read",
+            "enforced": true,
             "tenant": "t",
             "agent": "bot",
             "integration": "api",
-            "what": "may GET /repos/** on api.example",
-            "with": " via api (APP, no credential)",
-            "note": "",
+            "service": "api",
+            "action": {"kind": "http", "methods": ["GET"], "path": "/repos/**"},
+            "hosts": ["api.example"],
+            "credential": {"tier": "APP", "kind": "none", "text": "none"},
             "sentence": "+ t/bot may GET /repos/** on api.example via api (APP, no credential)",
         }]})
     );

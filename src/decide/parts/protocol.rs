@@ -47,6 +47,11 @@ pub(in crate::decide) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where clients begin.
+    pub(in crate::decide) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(in crate::decide) fn is_at(&self, path: &Path) -> bool {
         self.near.guards(path) || self.messages.as_ref().is_some_and(|(_, near)| near.guards(path))
     }

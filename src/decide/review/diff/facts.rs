@@ -1,135 +1,113 @@
-//! What changes beside who may do what: credentials, limits, how a service is reached, modes, guards, promises.
+//! What changes of a tenant and its integrations beside who may do what: modes, tiers, credentials, the gateway.
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
-use super::{Change, Kind, Side, lines::same};
+use super::{About, Access, Attached, Change, Kind, Side};
 use crate::{
     decide::{
-        files::outline::{entries, items, text},
+        files::{
+            outline::{entries, items, text},
+            yaml::Node,
+        },
         judge::Mode,
         parts::{
             credential,
-            protocol::Protocol,
-            service::Service,
-            tenant::{Integration, Tenant, TierKind},
+            host::{HostName, HostPattern},
+            tenant::{Integration, TierKind},
         },
     },
-    plan::{Intercept, LimitRule, LimitScope, PrivateReach, Quota},
-    target::Scheme,
+    plan::{CredentialSpec, SecretRef},
 };
 
 impl Change {
-    /// A change of a tenant, whatever its agents may do.
-    pub(super) fn of_tenant(tenant: &Arc<str>, kind: Kind, what: &str, with: &str) -> Self {
-        Self {
-            kind,
-            write: false,
-            tenant: Some(tenant.clone()),
-            agent: None,
-            integration: None,
-            what: what.into(),
-            with: with.into(),
-            note: "".into(),
-        }
-    }
-
-    /// A change of the whole policy.
-    fn of_policy(kind: Kind, what: &str) -> Self {
-        Self {
-            kind,
-            write: false,
-            tenant: None,
-            agent: None,
-            integration: None,
-            what: what.into(),
-            with: "".into(),
-            note: "".into(),
-        }
+    /// The same, of an integration.
+    pub(super) fn on(self, integration: &Integration) -> Self {
+        let service = Some(integration.service.plan.id.as_str().into());
+        Self { integration: Some(integration.id.as_str().into()), service, ..self }
     }
 }
 
 impl Side<'_> {
-    /// A text about a credential, without the directory that this policy stands in.
-    pub(super) fn plain(&self, text: &str) -> String {
-        plain(text, &self.root)
+    /// An integration's credential, by its references alone.
+    pub(super) fn attached(&self, tenant: &str, integration: &Integration) -> Attached {
+        let spec = integration.plan.credential.as_ref();
+        let shown = |secret: &SecretRef| self.shown(tenant, integration, secret);
+        Attached {
+            tier: integration.tier.as_str(),
+            kind: spec.map_or("none", CredentialSpec::kind),
+            references: spec.into_iter().flat_map(CredentialSpec::secrets).map(shown).collect(),
+            text: credential::describe_as(spec, &shown),
+        }
     }
-}
 
-fn plain(text: &str, root: &str) -> String {
-    if root == "/" { text.to_owned() } else { text.replace(root, "") }
+    /// A reference as the policy writes it: without the policy's directory, where a relative one begins.
+    fn shown(&self, tenant: &str, integration: &Integration, secret: &SecretRef) -> String {
+        let SecretRef::File(path) = secret else { return secret.to_string() };
+        match path.strip_prefix(&self.root) {
+            // Below a directory with an absolute name, both kinds look alike once they are read.
+            Ok(_) if self.root.is_absolute() && self.writes(tenant, integration, &secret.to_string()) => {
+                secret.to_string()
+            }
+            Ok(rest) => format!("file:{}", rest.display()),
+            Err(_) => secret.to_string(),
+        }
+    }
+
+    /// Whether the credential of an integration has this very reference.
+    fn writes(&self, tenant: &str, integration: &Integration, reference: &str) -> bool {
+        fn has(node: &Node, reference: &str) -> bool {
+            text(node).is_some_and(|text| text.ends_with(reference))
+                || entries(node).any(|(_, value)| has(value, reference))
+                || items(node).iter().any(|item| has(item, reference))
+        }
+        let keys = ["tenants", tenant, "integrations", integration.id.as_str(), "credential"];
+        self.outline.find(&keys).is_some_and(|node| has(node, reference))
+    }
 }
 
 /// Everything about an integration's credential, to tell whether it is the same. Never shown.
-pub(super) fn spec(integration: &Integration, root: &str) -> String {
-    plain(&format!("{:?}", integration.plan.credential), root)
-}
-
-/// The mode of a tenant.
-pub(super) fn of_modes(tenant: &Arc<str>, old: Option<Mode>, new: Option<Mode>, changes: &mut Vec<Change>) {
-    match (old, new) {
-        (Some(Mode::Enforce) | None, Some(Mode::Shadow)) => {
-            let what = "is in shadow mode: no rule is enforced, what no role covers goes out, too";
-            changes.push(Change { write: true, ..Change::of_tenant(tenant, Kind::Gain, what, "") });
+pub(super) fn spec(side: &Side<'_>, tenant: &str, integration: &Integration) -> String {
+    let Some(spec) = &integration.plan.credential else { return "none".to_owned() };
+    let plain = |mut text: String| {
+        for secret in spec.secrets() {
+            if let SecretRef::File(path) = secret {
+                let shown = format!("File({:?})", side.shown(tenant, integration, secret));
+                let written = format!("{:?}", SecretRef::File(path.clone()));
+                text = text.replace(&written, &shown);
+            }
         }
-        (Some(Mode::Shadow), Some(Mode::Enforce)) => {
-            let what = "is in shadow mode no longer: its rules are enforced";
-            changes.push(Change::of_tenant(tenant, Kind::Stricter, what, ""));
+        text
+    };
+    match spec {
+        // In which order the places are written makes no difference.
+        CredentialSpec::Static(places) => {
+            let mut places: Vec<String> = places.iter().map(|place| plain(format!("{place:?}"))).collect();
+            places.sort();
+            places.join("\n")
         }
-        _ => {}
+        CredentialSpec::Obtained(_) => plain(format!("{spec:?}")),
     }
 }
 
-/// The limit of a tenant as a whole. Each of its integrations knows it.
-pub(super) fn of_tenant_limits(
-    tenant: &Arc<str>,
-    old: Option<&Tenant>,
-    new: Option<&Tenant>,
-    changes: &mut Vec<Change>,
-) {
-    let first = |tenant: Option<&Tenant>| {
-        tenant.and_then(|tenant| tenant.integrations.first()).map(|i| i.plan.clone())
-    };
-    let (Some(old), Some(new)) = (first(old), first(new)) else { return };
-    of_limits(tenant, "", LimitScope::Tenant, (&old.limits, &new.limits), changes);
-}
-
-fn of_limits(
-    tenant: &Arc<str>,
-    place: &str,
-    scope: LimitScope,
-    (old, new): (&[LimitRule], &[LimitRule]),
-    changes: &mut Vec<Change>,
-) {
-    let of = |rules: &[LimitRule]| rules.iter().find(|rule| rule.scope == scope).map(|rule| rule.quota);
-    let per = match scope {
-        LimitScope::Tenant | LimitScope::Integration => "",
-        LimitScope::Agent => " per agent",
-        LimitScope::User => " per user",
-    };
-    // Requests in a day, to compare rates of different windows.
-    let daily = |quota: Quota| u64::from(quota.count.get()) * 86_400 / quota.window.as_secs().max(1);
-    let (kind, what, details) = match (of(old), of(new)) {
-        (Some(old), Some(new)) if old != new => {
-            let word = if daily(new) < daily(old) { "a lower" } else { "a higher" };
-            (Kind::Changed, format!("has {word} limit"), format!("{}{per}, was {}", rate(new), rate(old)))
+/// The mode of a tenant; none where there is no such tenant, or it is switched off.
+pub(super) fn of_modes(tenant: &Arc<str>, old: Option<Mode>, new: Option<Mode>, changes: &mut Vec<Change>) {
+    let (kind, what) = match (old, new) {
+        (Some(Mode::Enforce) | None, Some(Mode::Shadow)) => {
+            let what =
+                "is in shadow mode: no role and no guard is enforced, what no role covers goes out, too";
+            (Kind::Gain, what)
         }
-        (Some(old), None) => {
-            (Kind::Changed, "has a limit no longer".to_owned(), format!("it was {}{per}", rate(old)))
+        (Some(Mode::Shadow), Some(Mode::Enforce)) => {
+            (Kind::Stricter, "is in shadow mode no longer: its roles and guards are enforced")
         }
-        (None, Some(new)) => (Kind::Changed, "has a limit".to_owned(), format!("{}{per}", rate(new))),
+        (Some(Mode::Shadow), None) => {
+            (Kind::Stricter, "is in shadow mode no longer: it is gone or switched off, and nothing goes out")
+        }
         _ => return,
     };
-    changes.push(Change::of_tenant(tenant, kind, &what, &format!("{place}: {details}")));
-}
-
-fn rate(quota: Quota) -> String {
-    let unit = match quota.window.as_secs() {
-        1 => "s",
-        60 => "min",
-        3_600 => "h",
-        _ => "d",
-    };
-    format!("{}/{unit}", quota.count)
+    let change = Change::of_tenant(tenant, kind, About::Mode, what, "");
+    let enforced = new != Some(Mode::Shadow);
+    changes.push(Change { access: Some(Access::Write), enforced, ..change });
 }
 
 /// What comes with an integration.
@@ -140,170 +118,47 @@ pub(super) fn of_integrations(
     changes: &mut Vec<Change>,
 ) {
     let name = &new.id;
-    let before = changes.len();
+    let mut say = |about: About, what: &str, with: &str| {
+        changes.push(Change::of_tenant(tenant, Kind::Changed, about, what, with).on(new));
+    };
     if old.tier != new.tier {
         let what = match new.tier {
             TierKind::App => "acts as APP: no user is needed",
             TierKind::User => "acts as USER: the token must name a user",
         };
-        let with = format!(" on {name}, was {}", old.tier.as_str());
-        changes.push(Change::of_tenant(tenant, Kind::Changed, what, &with));
+        say(About::Tier, what, &format!(" on {name}, was {}", old.tier.as_str()));
     }
-    if spec(old, &old_side.root) != spec(new, &new_side.root) {
-        let was = old_side.plain(&credential::describe(old.plan.credential.as_ref()));
-        let is = new_side.plain(&credential::describe(new.plan.credential.as_ref()));
-        let with = if was == is {
-            format!(" on {name}: {is}, with other details")
-        } else {
-            format!(" on {name}: {is}, was {was}")
-        };
-        changes.push(Change::of_tenant(tenant, Kind::Changed, "attaches another credential", &with));
-    }
-    let place = format!(" on {name}");
-    for scope in [LimitScope::Integration, LimitScope::Agent, LimitScope::User] {
-        of_limits(tenant, &place, scope, (&old.plan.limits, &new.plan.limits), changes);
-    }
-    for change in changes.iter_mut().skip(before) {
-        change.integration = Some(name.as_str().into());
-    }
-}
-
-/// How a service is reached.
-pub(super) fn of_services(old: &Service, new: &Service, changes: &mut Vec<Change>) {
-    let (was, is) = (&old.plan, &new.plan);
-    let mut say = |what: String| {
-        let what = format!("service {}: {what}", is.id);
-        changes.push(Change::of_policy(Kind::Changed, &what));
-    };
-    if was.scheme != is.scheme {
-        say(match is.scheme {
-            Scheme::Http => "is reached by http: the credential goes out in clear".to_owned(),
-            Scheme::Https => "is reached by https".to_owned(),
-        });
-    }
-    if was.intercept != is.intercept {
-        say(match is.intercept {
-            Intercept::Never => {
-                "its tunnels stay closed (`intercept: never`): no request is judged, no credential attached"
-                    .to_owned()
-            }
-            Intercept::Always => "its tunnels are opened, each request is judged".to_owned(),
-        });
-    }
-    if was.private != is.private {
-        say(format!("may resolve to {}, was {}", private(&is.private), private(&was.private)));
-    }
-    of_protocols(old, new, &mut say);
-    let lists: [(&str, Vec<String>, Vec<String>); 6] = [
-        ("strips the headers", texts(&was.strip.headers), texts(&is.strip.headers)),
-        ("strips the query keys", texts(&was.strip.query), texts(&is.strip.query)),
-        (
-            "lets through the request headers",
-            texts(&was.keep.request_headers),
-            texts(&is.keep.request_headers),
-        ),
-        ("lets through the query keys", texts(&was.keep.query), texts(&is.keep.query)),
-        (
-            "lets through the response headers",
-            texts(&was.keep.response_headers),
-            texts(&is.keep.response_headers),
-        ),
-        ("lets through the trailers", texts(&was.keep.trailers), texts(&is.keep.trailers)),
-    ];
-    for (words, was, is) in lists.into_iter().filter(|(_, was, is)| was != is) {
-        let shown = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-        say(format!("{words} {}, was {}", shown(&is), shown(&was)));
-    }
-    if was.max_body != is.max_body {
-        let size =
-            |size: Option<u64>| size.map_or("the usual one".to_owned(), |size| format!("{size} bytes"));
-        say(format!("the largest body is {}, was {}", size(is.max_body), size(was.max_body)));
-    }
-    if was.response_timeout != is.response_timeout {
-        let time = |time: Option<std::time::Duration>| {
-            time.map_or("the usual time".to_owned(), |t| format!("{t:?}"))
-        };
-        say(format!("an answer may take {}, was {}", time(is.response_timeout), time(was.response_timeout)));
-    }
-    if was.via != is.via {
-        say(format!("`Via` is {}", if is.via { "sent" } else { "not sent" }));
-    }
-}
-
-fn of_protocols(old: &Service, new: &Service, say: &mut impl FnMut(String)) {
-    match (&old.protocol, &new.protocol) {
-        (Protocol::Mcp(was), Protocol::Mcp(is)) if format!("{was:?}") != format!("{is:?}") => {
-            say("its MCP endpoint is at another path".to_owned());
-        }
-        (Protocol::Http(_), Protocol::Mcp(_)) => say("is an MCP server now".to_owned()),
-        (Protocol::Mcp(_), Protocol::Http(_)) => say("is an MCP server no longer".to_owned()),
-        (Protocol::Http(Some(was)), Protocol::Http(Some(is))) if was != is => {
-            say(format!("its GraphQL is at {is}, was {was}"));
-        }
-        _ => {}
-    }
-}
-
-fn private(reach: &PrivateReach) -> String {
-    match reach {
-        PrivateReach::Nowhere => "public addresses only".to_owned(),
-        PrivateReach::Anywhere => "any private address".to_owned(),
-        PrivateReach::Within(networks) => texts(networks).join(", "),
-    }
-}
-
-fn texts<T: ToString + Debug>(list: &[T]) -> Vec<String> {
-    let mut texts: Vec<String> = list.iter().map(ToString::to_string).collect();
-    texts.sort();
-    texts
-}
-
-/// What belongs to nobody alone.
-pub(super) fn of_policies(old: &Side<'_>, new: &Side<'_>, changes: &mut Vec<Change>) {
-    for guard in old.policy.guards().iter().filter(|guard| !guard.shadow) {
-        let equal = |shadow: bool| {
-            let mut guards = new.policy.guards().iter();
-            guards.any(|other| other.shadow == shadow && other.service == guard.service && same(other, guard))
-        };
-        if equal(true) && !equal(false) {
-            let what = format!("guard `{}`: takes nothing away, it is in shadow mode", guard.text);
-            changes.push(Change::of_policy(Kind::Weaker, &what));
-        }
-    }
-    let (was, is) = (old.policy.approvals(), new.policy.approvals());
+    let (was, is) = (first_host(old), first_host(new));
     if was != is {
-        let who = |by: &Option<Arc<str>>| by.as_ref().map_or("nobody".to_owned(), ToString::to_string);
-        let what = format!(
-            "approvals: are given by {} for {:?}, was {} for {:?}",
-            who(&is.by),
-            is.within,
-            who(&was.by),
-            was.within
-        );
-        changes.push(Change::of_policy(Kind::Changed, &what));
+        let (what, with) = match (was, is) {
+            (_, None) => ("refuses what comes to the gateway".to_owned(), String::new()),
+            (None, Some(is)) => {
+                (format!("sends what comes to the gateway to {is}"), ", it was refused".to_owned())
+            }
+            (Some(was), Some(is)) => {
+                (format!("sends what comes to the gateway to {is}"), format!(", was {was}"))
+            }
+        };
+        say(About::Gateway, &what, &format!(" for {name}{with}"));
     }
-    let kept = promises(new);
-    for promise in promises(old).difference(&kept) {
-        changes.push(Change::of_policy(Kind::Changed, &format!("test: `{promise}` is promised no longer")));
+    if spec(old_side, tenant, old) == spec(new_side, tenant, new) {
+        return;
     }
+    let (was, is) = (old_side.attached(tenant, old), new_side.attached(tenant, new));
+    let (what, with) = match (was.kind, is.kind) {
+        ("none", _) => ("attaches a credential", format!(" on {name}: {}, was none", is.text)),
+        (_, "none") => ("attaches no credential now", format!(" on {name}, was {}", was.text)),
+        _ if was.text == is.text => {
+            ("attaches another credential", format!(" on {name}: {}, with other details", is.text))
+        }
+        _ => ("attaches another credential", format!(" on {name}: {}, was {}", is.text, was.text)),
+    };
+    let change = Change::of_tenant(tenant, Kind::Changed, About::Credential, what, &with).on(new);
+    changes.push(Change { credential: Some(is.into()), old_credential: Some(was.into()), ..change });
 }
 
-/// The tests of a policy, each line a text.
-fn promises(side: &Side<'_>) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for test in side.outline.all("tests").flat_map(items) {
-        let field =
-            |name: &str| entries(test).find(|(key, _)| key.text == name).and_then(|(_, node)| text(node));
-        let who = field("as").unwrap_or_default();
-        let user = field("user").map(|user| format!(" for {user}")).unwrap_or_default();
-        let at = field("at").map(|at| format!(" at {at}")).unwrap_or_default();
-        for (kind, lines) in
-            entries(test).filter(|(key, _)| ["allow", "deny", "approve"].contains(&key.text.as_str()))
-        {
-            for line in items(lines).iter().filter_map(text) {
-                found.insert(format!("{who}{user}{at}: {} {line}", kind.text));
-            }
-        }
-    }
-    found
+/// The host that the gateway goes to: the first that is no wildcard.
+fn first_host(integration: &Integration) -> Option<String> {
+    let exact = |host: &&HostPattern| matches!(host.name, HostName::Exact(_));
+    integration.hosts().iter().find(exact).map(HostPattern::to_string)
 }

@@ -1,18 +1,17 @@
 //! What becomes of the lines of a role when it becomes another one, under the guards of two policies.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::super::words;
-use crate::{
-    decide::parts::{
-        covers::{Hold, Unit},
-        guard::{Effect, Guard, Matched},
-        pattern::Methods,
-        role::Role,
-        service::Service,
-    },
-    graphql, mcp,
-    target::Method,
+use super::{
+    Guarding,
+    index::{Index, outermost},
+    units::{Part, Remark, parts},
+};
+use crate::decide::parts::{
+    covers::{Hold, Unit},
+    guard::{Effect, Guard, Matched},
+    role::Role,
+    service::Service,
 };
 
 /// A role on a service.
@@ -20,16 +19,6 @@ use crate::{
 pub(super) struct Held<'p> {
     pub(super) role: &'p Role,
     pub(super) service: &'p Service,
-}
-
-/// Something that an agent may do, and a remark about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) write: bool,
-    /// `POST, PATCH /repos/*/*/issues/**`, `use tool list_*`.
-    pub(super) action: String,
-    /// What goes on after hosts and integration.
-    pub(super) note: String,
 }
 
 /// What is different where both policies reach the same hosts, and what each of them allows altogether.
@@ -48,6 +37,8 @@ pub(super) struct Lines {
 /// What guards make of a unit.
 struct Guarded<'g> {
     level: Level,
+    /// The guards that make it so.
+    whole: Vec<&'g Guard>,
     /// Guards that take more away from a part of it.
     parts: Vec<&'g Guard>,
 }
@@ -59,31 +50,73 @@ enum Level {
     Denied,
 }
 
-/// Compares two roles.
-pub(super) fn compare(old: Option<Held<'_>>, new: Option<Held<'_>>) -> Lines {
-    let (before, after) = (units(old), units(new));
-    let mut found = Found::default();
-    if let Some(new) = new {
-        for unit in &after {
-            let now = guarded(unit, new.service);
-            match old.filter(|_| before.iter().any(|other| other.includes(unit))) {
-                Some(old) => found.still(unit, &guarded(unit, old.service), &now),
-                None if now.level < Level::Denied => {
-                    let note = format!("{}{}", now.note(), beside("had", unit, &before));
-                    found.gains.push((unit.clone(), note));
-                }
-                None => {}
+/// A role's units, and what guards make of each.
+struct Granted<'p> {
+    held: Option<Held<'p>>,
+    units: Vec<Unit>,
+    guarded: Vec<Guarded<'p>>,
+}
+
+impl<'p> Granted<'p> {
+    /// What a role grants, without what is in something else that it grants.
+    fn of(held: Option<Held<'p>>) -> Self {
+        let lines = held.into_iter().flat_map(|held| &held.role.lines);
+        let units = outermost(lines.flat_map(|line| Unit::of(&line.grants)));
+        let looks = |held: Held<'p>| units.iter().map(|unit| guarded(unit, held.service)).collect();
+        let guarded = held.map(looks).unwrap_or_default();
+        Self { held, units, guarded }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Unit, &Guarded<'p>)> {
+        self.units.iter().zip(&self.guarded)
+    }
+
+    /// Those that no guard denies.
+    fn allowed(&self) -> impl Iterator<Item = (&Unit, &Guarded<'p>)> {
+        self.each().filter(|(_, guarded)| guarded.level < Level::Denied)
+    }
+
+    /// Everything that it allows.
+    fn parts(&self) -> Vec<Part> {
+        parts(self.allowed().map(|(unit, guarded)| (unit.clone(), guarded.remark())).collect())
+    }
+
+    /// What it allows inside units of another one, by their numbers.
+    fn inside(&self, others: &Index<'_>) -> HashMap<usize, Vec<&Unit>> {
+        let mut inside: HashMap<usize, Vec<&Unit>> = HashMap::new();
+        for (unit, _) in self.allowed() {
+            for number in others.around(unit) {
+                inside.entry(number).or_default().push(unit);
             }
         }
+        inside
     }
-    for unit in before.iter().filter(|unit| !after.contains(unit)) {
-        let Some(old) = old else { continue };
-        let was = guarded(unit, old.service);
-        match new.filter(|_| after.iter().any(|other| other.includes(unit))) {
+}
+
+/// Compares two roles.
+pub(super) fn compare(old: Option<Held<'_>>, new: Option<Held<'_>>) -> Lines {
+    let (before, after) = (Granted::of(old), Granted::of(new));
+    let (in_before, in_after) = (Index::of(&before.units), Index::of(&after.units));
+    let (had, keeps) = (before.inside(&in_after), after.inside(&in_before));
+    let mut found = Found::default();
+    for (number, (unit, now)) in after.each().enumerate() {
+        match before.held.filter(|_| in_before.covers(unit)) {
+            Some(old) => found.still(unit, &guarded(unit, old.service), now),
+            None if now.level < Level::Denied => {
+                let mut remark = now.remark();
+                remark.note += &beside("had", had.get(&number));
+                found.gains.push((unit.clone(), remark));
+            }
+            None => {}
+        }
+    }
+    for (number, (unit, was)) in before.each().enumerate().filter(|(_, (unit, _))| !in_after.has(unit)) {
+        match after.held.filter(|_| in_after.covers(unit)) {
             // A part of what the new role grants: guards may make something else of it.
-            Some(new) => found.still(unit, &was, &guarded(unit, new.service)),
+            Some(new) => found.still(unit, was, &guarded(unit, new.service)),
             None if was.level < Level::Denied => {
-                found.losses.push((unit.clone(), beside("keeps", unit, &after)));
+                let note = beside("keeps", keeps.get(&number));
+                found.losses.push((unit.clone(), Remark { note, ..Remark::default() }));
             }
             None => {}
         }
@@ -93,37 +126,40 @@ pub(super) fn compare(old: Option<Held<'_>>, new: Option<Held<'_>>) -> Lines {
         losses: parts(found.losses),
         weaker: parts(found.weaker),
         stricter: parts(found.stricter),
-        before: allowed(old, &before),
-        after: allowed(new, &after),
+        before: before.parts(),
+        after: after.parts(),
     }
 }
 
 #[derive(Default)]
 struct Found {
-    gains: Vec<(Unit, String)>,
-    losses: Vec<(Unit, String)>,
-    weaker: Vec<(Unit, String)>,
-    stricter: Vec<(Unit, String)>,
+    gains: Vec<(Unit, Remark)>,
+    losses: Vec<(Unit, Remark)>,
+    weaker: Vec<(Unit, Remark)>,
+    stricter: Vec<(Unit, Remark)>,
 }
 
 impl Found {
     /// A unit that both roles grant.
     fn still(&mut self, unit: &Unit, before: &Guarded<'_>, now: &Guarded<'_>) {
-        let mut say = |list: fn(&mut Self) -> &mut Vec<(Unit, String)>, note: String| {
-            list(self).push((unit.clone(), note));
+        let mut say = |list: fn(&mut Self) -> &mut Vec<(Unit, Remark)>, note: String, guards: Vec<&Guard>| {
+            let guards = guards.into_iter().map(Guarding::of).collect();
+            list(self).push((unit.clone(), Remark { note, guards }));
         };
         match (before.level, now.level) {
             (Level::Denied, Level::Free | Level::Approval) => {
-                say(|found| &mut found.gains, format!("{}, and was denied by a guard", now.note()));
+                let note = format!("{}, and was denied by a guard", now.note());
+                say(|found| &mut found.gains, note, now.all());
             }
             (Level::Free | Level::Approval, Level::Denied) => {
-                say(|found| &mut found.losses, " (a guard denies it)".to_owned());
+                say(|found| &mut found.losses, " (a guard denies it)".to_owned(), now.whole.clone());
             }
             (Level::Approval, Level::Free) => {
-                say(|found| &mut found.weaker, format!(" needs an approval no longer{}", now.only()));
+                let note = format!(" needs an approval no longer{}", now.only());
+                say(|found| &mut found.weaker, note, before.whole.clone());
             }
             (Level::Free, Level::Approval) => {
-                say(|found| &mut found.stricter, " needs an approval now".to_owned());
+                say(|found| &mut found.stricter, " needs an approval now".to_owned(), now.whole.clone());
             }
             (Level::Free, Level::Free)
             | (Level::Approval, Level::Approval)
@@ -131,16 +167,16 @@ impl Found {
         }
         if before.level.max(now.level) < Level::Denied {
             for guard in beyond(before, now) {
-                say(|found| &mut found.weaker, format!(": {} no longer", told(guard)));
+                say(|found| &mut found.weaker, format!(": {} no longer", told(guard)), vec![guard]);
             }
             for guard in beyond(now, before) {
-                say(|found| &mut found.stricter, format!(": {} now", told(guard)));
+                say(|found| &mut found.stricter, format!(": {} now", told(guard)), vec![guard]);
             }
         }
     }
 }
 
-impl Guarded<'_> {
+impl<'g> Guarded<'g> {
     /// What a gain says of the guards.
     fn note(&self) -> String {
         let approval = if self.level == Level::Approval { ", after an approval" } else { "" };
@@ -150,6 +186,14 @@ impl Guarded<'_> {
     fn only(&self) -> String {
         let told = self.parts.iter().map(|guard| told(guard)).collect::<Vec<_>>();
         if told.is_empty() { String::new() } else { format!("; {}", told.join("; ")) }
+    }
+
+    fn all(&self) -> Vec<&'g Guard> {
+        [self.whole.as_slice(), &self.parts].concat()
+    }
+
+    fn remark(&self) -> Remark {
+        Remark { note: self.note(), guards: self.all().into_iter().map(Guarding::of).collect() }
     }
 }
 
@@ -198,104 +242,23 @@ fn level(guard: &Guard) -> Level {
 fn guarded<'g>(unit: &Unit, service: &'g Service) -> Guarded<'g> {
     // Into a tunnel that stays closed no guard can see.
     let guards = || service.guards.iter().map(|guard| &**guard).filter(|guard| !guard.shadow);
-    let whole = guards().filter(|guard| guard.hold(unit, service) == Hold::Whole).map(level);
-    let level_ = whole.max().unwrap_or(Level::Free);
+    let whole = || guards().filter(|guard| guard.hold(unit, service) == Hold::Whole);
+    let level_ = whole().map(level).max().unwrap_or(Level::Free);
     let parts = guards().filter(|guard| guard.hold(unit, service) == Hold::Part && level(guard) > level_);
-    Guarded { level: level_, parts: parts.collect() }
-}
-
-/// What a role grants, without what is in something else that it grants.
-fn units(held: Option<Held<'_>>) -> Vec<Unit> {
-    let lines = held.iter().flat_map(|held| &held.role.lines);
-    let all: Vec<Unit> = lines.flat_map(|line| Unit::of(&line.grants)).collect();
-    let within = |at: usize, unit: &Unit| {
-        all.iter().enumerate().any(|(other, outer)| {
-            other != at && outer.includes(unit) && (other < at || !unit.includes(outer))
-        })
-    };
-    all.iter().enumerate().filter(|(at, unit)| !within(*at, unit)).map(|(_, unit)| unit.clone()).collect()
+    Guarded {
+        level: level_,
+        whole: whole().filter(|guard| level(guard) == level_).collect(),
+        parts: parts.collect(),
+    }
 }
 
 /// What else there is of a unit: ` (keeps GET /repos/*)`.
-fn beside(word: &str, unit: &Unit, others: &[Unit]) -> String {
-    let inside: Vec<(Unit, String)> = others
-        .iter()
-        .filter(|other| unit.includes(other))
-        .map(|other| (other.clone(), String::new()))
-        .collect();
-    let inside: Vec<String> = parts(inside).into_iter().map(|part| part.action).collect();
+fn beside(word: &str, inside: Option<&Vec<&Unit>>) -> String {
+    let inside = inside.into_iter().flatten().map(|unit| ((*unit).clone(), Remark::default()));
+    let inside: Vec<String> = parts(inside.collect()).into_iter().map(|part| part.text).collect();
     match inside.as_slice() {
         [] => String::new(),
         some if some.len() <= 3 => format!(" ({word} {})", some.join(", ")),
         [first, rest @ ..] => format!(" ({word} {first} and {} more)", rest.len()),
-    }
-}
-
-/// Everything that a role allows under its guards.
-fn allowed(held: Option<Held<'_>>, units: &[Unit]) -> Vec<Part> {
-    let Some(held) = held else { return Vec::new() };
-    let allowed = units.iter().filter_map(|unit| {
-        let guarded = guarded(unit, held.service);
-        (guarded.level < Level::Denied).then(|| (unit.clone(), guarded.note()))
-    });
-    parts(allowed.collect())
-}
-
-/// Units as sentences name them: methods of one path together. `HEAD` goes without saying beside `GET`.
-fn parts(mut units: Vec<(Unit, String)>) -> Vec<Part> {
-    let read: HashSet<String> = units.iter().filter_map(|(unit, _)| path_of(unit, Method::Get)).collect();
-    units.retain(|(unit, _)| path_of(unit, Method::Head).is_none_or(|path| !read.contains(&path)));
-    let mut paths: HashMap<(String, String), usize> = HashMap::new();
-    let mut parts: Vec<(Methods, Part)> = Vec::new();
-    for (unit, note) in units {
-        let write = writes(&unit);
-        let Unit::Http(method, pattern) = &unit else {
-            parts.push((Methods::POST, Part { write, action: named(&unit), note }));
-            continue;
-        };
-        let path = pattern.to_string();
-        let path = if path.is_empty() { "/".to_owned() } else { path };
-        let at = *paths.entry((path.clone(), note.clone())).or_insert(parts.len());
-        if let Some((methods, part)) = parts.get_mut(at) {
-            *methods = methods.with(Methods::only(*method));
-            part.write |= write;
-            part.action = format!("{} {path}", methods.to_string().replace('|', ", "));
-        } else {
-            let action = format!("{} {path}", method.as_str());
-            parts.push((Methods::only(*method), Part { write, action, note }));
-        }
-    }
-    parts.into_iter().map(|(_, part)| part).collect()
-}
-
-/// The path of a unit, where it is of this method.
-fn path_of(unit: &Unit, wanted: Method) -> Option<String> {
-    match unit {
-        Unit::Http(method, pattern) if *method == wanted => Some(pattern.to_string()),
-        _ => None,
-    }
-}
-
-fn named(unit: &Unit) -> String {
-    match unit {
-        Unit::Http(method, pattern) => format!("{} {pattern}", method.as_str()),
-        Unit::Named(kind, glob) => format!("use {} {glob}", kind.as_str()),
-        Unit::GraphQl(kind, glob) => format!("use graphql {} {glob}", kind.as_str()),
-        Unit::Connect => "open tunnels that egret does not look into".to_owned(),
-    }
-}
-
-fn writes(unit: &Unit) -> bool {
-    match unit {
-        Unit::Http(method, _) => !matches!(method, Method::Get | Method::Head | Method::Options),
-        Unit::Named(mcp::Named::Resource | mcp::Named::Prompt, _) => false,
-        Unit::Named(mcp::Named::Tool, glob) => !words::reads(&glob.to_string()),
-        // `tasks/get` says what it does at its end.
-        Unit::Named(mcp::Named::Method, glob) => {
-            let glob = glob.to_string();
-            !words::reads(glob.rsplit('/').next().unwrap_or(&glob))
-        }
-        Unit::GraphQl(kind, _) => *kind == graphql::Kind::Mutation,
-        Unit::Connect => true,
     }
 }

@@ -5,17 +5,26 @@ use std::{
     fmt,
 };
 
-use super::{Change, Diff, Kind};
+use super::{Access, Change, Diff, Kind};
 
 /// Up to so many equal sentences stand on their own.
 const ALONE: usize = 3;
 
 impl Kind {
+    /// What a program asks first.
+    fn change(self) -> &'static str {
+        match self {
+            Self::Gain | Self::Weaker => "gained",
+            Self::Loss | Self::Stricter => "lost",
+            Self::Changed => "changed",
+        }
+    }
+
     fn sign(self) -> char {
         match self {
-            Self::Gain => '+',
-            Self::Loss => '-',
-            Self::Changed | Self::Weaker | Self::Stricter => '~',
+            Self::Gain | Self::Weaker => '+',
+            Self::Loss | Self::Stricter => '-',
+            Self::Changed => '~',
         }
     }
 }
@@ -32,7 +41,7 @@ impl Change {
 
     /// What stands before the name.
     fn beginning(&self) -> String {
-        let write = if self.write && self.kind == Kind::Gain { " WRITE" } else { "" };
+        let write = if self.writes() && self.kind.sign() == '+' { " WRITE" } else { "" };
         format!("{}{write}", self.kind.sign())
     }
 
@@ -54,16 +63,28 @@ impl fmt::Display for Change {
     }
 }
 
+/// What changes that are told together have in common: kind, access, tier, whether it is enforced and of an agent, and
+/// what is said.
+type Alike<'c> = (Kind, Option<Access>, Option<&'static str>, bool, bool, &'c str, &'c str);
+
 /// A line for each difference; equal ones of many tenants are one line.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.changes.is_empty() {
             return writeln!(f, "no change in reach");
         }
-        let mut places: HashMap<(Kind, bool, bool, &str, &str), usize> = HashMap::new();
+        let mut places: HashMap<Alike<'_>, usize> = HashMap::new();
         let mut groups: Vec<Vec<&Change>> = Vec::new();
         for change in &self.changes {
-            let key = (change.kind, change.write, change.agent.is_some(), &*change.what, &*change.note);
+            let key = (
+                change.kind,
+                change.access,
+                change.credential.as_ref().map(|credential| credential.tier),
+                change.enforced,
+                change.agent.is_some(),
+                &*change.what,
+                &*change.note,
+            );
             let place = *places.entry(key).or_insert(groups.len());
             match groups.get_mut(place) {
                 Some(group) => group.push(change),
@@ -91,8 +112,9 @@ fn many(first: &Change, group: &[&Change], f: &mut fmt::Formatter<'_>) -> fmt::R
     let agents = first.agent.is_some();
     let who =
         if agents { format!("{} agents of {tenants}", whos.len()) } else { format!("each of {tenants}") };
-    let with = if group.iter().all(|change| change.with == first.with) {
-        first.with.to_string()
+    let withs: BTreeSet<&str> = group.iter().map(|change| &*change.with).collect();
+    let with = if withs.len() == 1 || (agents && withs.len() <= ALONE) {
+        withs.into_iter().collect::<Vec<_>>().join(" or")
     } else if agents {
         ", each via its own integration".to_owned()
     } else {
@@ -111,6 +133,7 @@ impl Diff {
         let changes = self.changes.iter().map(|change| {
             let mut value = serde_json::json!(change);
             if let Some(members) = value.as_object_mut() {
+                members.insert("change".to_owned(), change.kind.change().into());
                 members.insert("sentence".to_owned(), change.to_string().into());
             }
             value
