@@ -255,6 +255,36 @@ fn a_body_with_two_meanings_or_other_headers_never_leaves() {
     assert_eq!(upstream.last().header("mcp-name").as_deref(), Some("list_a"));
 }
 
+/// Bodies are held in memory while they are looked into, so there is a bound, and who comes to it stands in nobody
+/// else's way.
+#[test]
+fn bodies_that_never_end_keep_nobody_else_out() {
+    let upstream = server();
+    let policy = POLICY.replace("    max_body: 64KiB\n", "");
+    let egret = House::new(&policy).env("KEY", SECRET).resolve("mcp.board.test", upstream.address).start();
+    let token = egret.token("acme/reader");
+    let mut idle: Vec<_> = (0..20)
+        .map(|_| {
+            let mut raw = egret.raw();
+            raw.send(format!(
+                "POST http://mcp.board.test/mcp HTTP/1.1\r\nhost: mcp.board.test\r\n\
+                 proxy-authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+                 expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n"
+            ));
+            assert!(raw.until("\r\n\r\n").starts_with("HTTP/1.1 100"), "a body is waited for");
+            raw
+        })
+        .collect();
+    let start = "{".to_owned() + &" ".repeat(20_000);
+    for raw in &mut idle {
+        raw.send(format!("{:x}\r\n{start}\r\n", start.len()));
+    }
+    let large = json!({ "text": "x".repeat(40_000) });
+    assert_eq!(mcp(&egret, "acme/reader", "", &call(1, "list_a", &json!({}))).status, 200);
+    assert_eq!(mcp(&egret, "acme/admin", "", &call(1, "list_a", &large)).status, 200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
 #[test]
 fn a_server_is_spoken_to_at_its_endpoint_and_nowhere_else() {
     let upstream = server();

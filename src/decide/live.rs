@@ -198,7 +198,7 @@ impl Policies {
             }
             let owner = integration.map(|integration| owner(identity, &integration.id));
             let mailbox = owner.and_then(|owner| self.0.sessions.of(owner, &message.target));
-            let place = (&self.0.room, &identity.tenant_id);
+            let place = (&self.0.room, &**identity);
             seen = match inspect::look(&mut message, look, limit, mailbox, place).await {
                 Ok(seen) => Arc::new(seen),
                 Err(reason) => {
