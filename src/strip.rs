@@ -126,6 +126,12 @@ fn header_slots(credential: &CredentialSpec) -> impl Iterator<Item = &HeaderName
     obtained.into_iter().chain(placed)
 }
 
+/// What a body is read by. It concerns whoever reads the body, so it is not for one connection, whatever the client
+/// declares; without it, a server would read another body than was decided about.
+fn tells_what_the_body_is(name: &HeaderName) -> bool {
+    [header::CONTENT_TYPE, header::CONTENT_ENCODING].contains(name) || name.as_str().starts_with("mcp-")
+}
+
 /// What the client declares to be for this connection alone (RFC 9110 §7.6.1).
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
@@ -133,6 +139,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !tells_what_the_body_is(name))
         .collect()
 }
 

@@ -181,17 +181,39 @@ fn a_list_shows_what_the_role_may_use_in_json_and_in_events() {
     let upstream = server();
     let egret = house(&upstream).start();
     let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
-    for more in ["accept-encoding: gzip\r\n", "x-events: 1\r\n"] {
+    for more in ["accept-encoding: gzip\r\n", "x-events: 1\r\n", "range: bytes=9-\r\nif-range: \"1\"\r\n"] {
         let answer = mcp(&egret, "acme/reader", more, &list);
         let text = answer.text();
         assert!(text.contains(r#""tools":[{"inputSchema":{"a":2,"z":1},"name":"list_issues"}]"#), "{text}");
         assert!(text.contains(r#""nextCursor":"more""#) && !text.contains("delete_issue"), "{text}");
-        assert_eq!(upstream.last().header("accept-encoding").as_deref(), Some("identity"));
+        let seen = upstream.last();
+        assert_eq!(seen.header("accept-encoding").as_deref(), Some("identity"));
+        assert_eq!((seen.header("range"), seen.header("if-range")), (None, None), "a part cannot be read");
     }
     let all = mcp(&egret, "acme/admin", "", &list).text();
     assert!(all.contains("delete_issue") && all.contains("pay"), "{all}");
     // What is only watched is shown whole.
     assert!(mcp(&egret, "watched/reader", "", &list).text().contains("delete_issue"));
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_not_shown() {
+    for headers in [
+        &[("content-type", "text/plain")][..],
+        &[],
+        &[("content-type", "application/json"), ("content-type", "text/plain")],
+        &[("content-type", "application/json"), ("content-encoding", "x-odd")],
+    ] {
+        let upstream = Upstream::https("mcp.board.test", |_| {
+            let list = json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [{ "name": "pay" }] } });
+            full(200, headers, list.to_string())
+        });
+        let mut egret = house(&upstream).start();
+        let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+        let answer = mcp(&egret, "acme/reader", "", &list);
+        assert!(!answer.text().contains("pay"), "{headers:?}: {}", answer.text());
+        assert_eq!(egret.outcome()["code"], "upstream_unscrubbable", "{headers:?}");
+    }
 }
 
 #[test]
@@ -337,6 +359,20 @@ fn tools_inside_a_tunnel_and_through_the_gateway_are_decided_alike() {
     assert_eq!((answer.status, posts(&upstream).len()), (200, 2), "{}", answer.text());
 }
 
+const OLD: &str = r#"version: 1
+services:
+  old:
+    mcp: https://old.board.test/sse
+    transport: sse
+    messages: /message
+    allow_private_addresses: true
+    roles: {reader: ["tool list_*"]}
+tenants:
+  acme:
+    integrations: {old: {credential: none}}
+    agents: {reader: {old: reader}, other: {old: reader}}
+"#;
+
 /// The transport of 2024-11-05: a client reads answers in its stream, and nothing in the answer to its `POST`.
 #[test]
 fn a_client_of_the_old_transport_reads_its_refusal_in_its_stream() {
@@ -353,23 +389,7 @@ fn a_client_of_the_old_transport_reads_its_refusal_in_its_stream() {
             full(202, &[], "Accepted")
         }
     });
-    let mut egret = House::new(
-        r#"version: 1
-services:
-  old:
-    mcp: https://old.board.test/sse
-    transport: sse
-    messages: /message
-    allow_private_addresses: true
-    roles: {reader: ["tool list_*"]}
-tenants:
-  acme:
-    integrations: {old: {credential: none}}
-    agents: {reader: {old: reader}, other: {old: reader}}
-"#,
-    )
-    .resolve("old.board.test", upstream.address)
-    .start();
+    let mut egret = House::new(OLD).resolve("old.board.test", upstream.address).start();
     let token = egret.token("acme/reader");
     let mut stream = egret.raw();
     stream.send(format!(
@@ -391,6 +411,14 @@ tenants:
     assert!(pen.write(format!("event: message\ndata: {}\n\n", json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [{ "name": "list_x" }, { "name": "drop" }] } }))));
     let list = stream.until("\n\n");
     assert!(list.contains("list_x") && !list.contains("drop") && !list.contains("\"id\":6"), "{list}");
+    // A stream stays open through a change of the policy; its lists follow.
+    egret.replace("policies/policy.yaml", &OLD.replace("tool list_*", "tool drop"));
+    egret.record(|r| r["event"] == "policy_loaded");
+    assert!(pen.write(format!("event: message\ndata: {}\n\n", json!({ "jsonrpc": "2.0", "id": 2, "result": { "tools": [{ "name": "list_x" }, { "name": "drop" }] } }))));
+    let list = stream.until("\n\n");
+    assert!(list.contains("drop") && !list.contains("list_x"), "{list}");
+    egret.replace("policies/policy.yaml", OLD);
+    egret.record(|r| r["event"] == "policy_loaded");
     drop(pen);
     stream.until("0\r\n\r\n");
     egret.outcome();

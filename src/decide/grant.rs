@@ -1,14 +1,15 @@
 //! The door out of `decide`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{
-    judge::{Ask, Permit, Question},
+    judge::{Ask, Judgement, Permit, Question},
     live::{Live, owner},
     parts::{
         act::{Act, Seen},
         role::Role,
     },
+    policy::Policy,
 };
 use crate::{
     context::{AuthContext, CorrelationId, Identity, Selection},
@@ -68,33 +69,71 @@ impl Grant {
 
     /// What the answer has to be read for, where the service gives lists of what a role can name.
     pub fn reading(&self) -> Option<mcp::Reading> {
-        let asked_for = match &*self.asked.seen {
-            Seen::Mcp(body) => body.asks_for_a_list(),
-            // A stream may repeat what it gave before.
-            _ => self.asked.method == Method::Get,
-        };
-        let Shown { role, in_a_stream } = self.shown.clone().filter(|_| asked_for)?;
+        let Shown { policy, role, in_a_stream } =
+            self.shown.clone().filter(|_| self.asked.may_get_lists())?;
         let session = self.context.integration_id.as_ref().filter(|_| in_a_stream).map(|integration| {
             let owner = owner(&self.context.identity, integration);
             mcp::Opening::new(self.asked.live.sessions.clone(), owner, self.asked.target.path.clone())
         });
-        let named = move |kind, name: &str| role.find(&Act::Named { kind, name, arguments: None }).is_some();
+        let view = View { asked: self.asked.clone(), last: Mutex::new((policy, Sight::Role(role))) };
+        let named = move |kind, name: &str| view.shows(&Act::Named { kind, name, arguments: None });
         Some(mcp::Reading { lists: mcp::Lists::new(named), session })
     }
 
     /// Asks again, for as long as the answer or tunnel is open.
     pub(crate) fn standing(&mut self) -> &mut Standing {
-        let Self { context, upstream, asked, standing, .. } = self;
-        standing.get_or_insert_with(|| asked.standing(context, upstream))
+        let Self { context, upstream, asked, standing, shown, .. } = self;
+        standing.get_or_insert_with(|| asked.standing(context, upstream, shown.is_some()))
     }
 }
 
 /// What of an MCP server's answer a role may see.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
+    /// By which policy.
+    pub(super) policy: Weak<Policy>,
     pub(super) role: Arc<Role>,
     /// Whether the server answers in the stream of a session.
     pub(super) in_a_stream: bool,
+}
+
+/// What lists show now: a stream may stay open through many policies.
+struct View {
+    asked: Asked,
+    /// What was found by the last policy that was asked.
+    last: Mutex<(Weak<Policy>, Sight)>,
+}
+
+enum Sight {
+    Everything,
+    Role(Arc<Role>),
+    Nothing,
+}
+
+impl View {
+    fn shows(&self, act: &Act<'_>) -> bool {
+        let policy = self.asked.live.current();
+        // Every critical section leaves the pair whole, also when it panics.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::ptr::eq(last.0.as_ptr(), Arc::as_ptr(&policy)) {
+            *last = (Arc::downgrade(&policy), Sight::of(&policy.judge(&self.asked.question())));
+        }
+        match &last.1 {
+            Sight::Everything => true,
+            Sight::Role(role) => role.find(act).is_some(),
+            Sight::Nothing => false,
+        }
+    }
+}
+
+impl Sight {
+    fn of(judgement: &Judgement<'_>) -> Self {
+        match judgement.lists_for() {
+            _ if judgement.permit().is_err() => Self::Nothing,
+            Some(role) if judgement.enforced() => Self::Role(role.clone()),
+            _ => Self::Everything,
+        }
+    }
 }
 
 /// A refusal of what was granted before.
@@ -124,7 +163,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn standing(&self, context: &AuthContext, upstream: &(Scheme, Authority)) -> Standing {
+    /// `narrowed` says whether lists in the answer are read already.
+    fn standing(&self, context: &AuthContext, upstream: &(Scheme, Authority), narrowed: bool) -> Standing {
         let mut changes = self.live.subscribe();
         // The policy may have changed since the decision: the first look comes at once.
         changes.mark_changed();
@@ -141,8 +181,15 @@ impl Asked {
                     && permit.upstream == upstream
             };
             let revision = policy.revision().clone();
+            let is_shown_right =
+                narrowed || !asked.may_get_lists() || !matches!(Sight::of(&judgement), Sight::Role(_));
             match judgement.permit() {
-                Ok(permit) if same(permit) => Ok(()),
+                Ok(permit) if same(permit) && is_shown_right => Ok(()),
+                Ok(permit) if same(permit) => Err(Withdrawn {
+                    code: "action_denied",
+                    detail: "its lists show from now on what the role can name".to_owned(),
+                    revision,
+                }),
                 Ok(_) => Err(Withdrawn {
                     code: "action_denied",
                     detail: "it goes another way, or with another credential".to_owned(),
@@ -152,6 +199,14 @@ impl Asked {
             }
         };
         Standing::new(changes, Arc::new(stands))
+    }
+
+    fn may_get_lists(&self) -> bool {
+        match &*self.seen {
+            Seen::Mcp(body) => body.asks_for_a_list(),
+            // A stream may repeat what it gave before.
+            _ => self.method == Method::Get,
+        }
     }
 
     pub(super) fn question(&self) -> Question<'_> {
@@ -232,7 +287,7 @@ mod tests {
     use super::*;
     use crate::{
         context::{AgentId, AgentSource, Channel, Claims, IntegrationId, TenantId, Tier},
-        decide::{Policies, Policy},
+        decide::Policies,
         target::{Host, Path},
     };
 
@@ -279,7 +334,7 @@ mod tests {
             seen: Arc::new(Seen::Nothing),
             selection,
         };
-        asked.standing(&context, &(Scheme::Https, authority))
+        asked.standing(&context, &(Scheme::Https, authority), false)
     }
 
     fn swap(live: &Live, policy: Policy) {

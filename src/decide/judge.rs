@@ -11,12 +11,12 @@ use std::{sync::Arc, time::SystemTime};
 use weigh::{beyond_role, first_act, line_for, weigh_guards, weigh_role, weigh_tier};
 
 use super::{
-    grant::{Approval, Shown},
+    grant::Approval,
     parts::{
         act::Seen,
         guard::Guard,
         protocol::{Look, Protocol},
-        role::RoleLine,
+        role::{Role, RoleLine},
         tenant::{Agent, Covering, Grant, Integration, Tenant},
     },
     policy::Policy,
@@ -163,12 +163,15 @@ impl<'p> Judgement<'p> {
         self.grounds.mode == Mode::Enforce
     }
 
-    /// Whose role says what lists in the answer may show.
-    pub(super) fn lists_for(&self) -> Option<Shown> {
-        let service = &self.grounds.integration?.service;
-        let gives_lists = matches!(service.protocol, Protocol::Mcp(_));
-        let role = self.grounds.grant.map(|grant| grant.role.clone()).filter(|_| gives_lists)?;
-        Some(Shown { role, in_a_stream: service.answers_in_a_stream() })
+    /// Whose role says what lists in the answer may show; none where the service gives no lists.
+    pub(super) fn lists_for(&self) -> Option<&Arc<Role>> {
+        let gives_lists = matches!(self.grounds.integration?.service.protocol, Protocol::Mcp(_));
+        self.grounds.grant.map(|grant| &grant.role).filter(|_| gives_lists)
+    }
+
+    /// Whether the server answers in the stream of a session.
+    pub(super) fn answers_in_a_stream(&self) -> bool {
+        self.grounds.integration.is_some_and(|integration| integration.service.answers_in_a_stream())
     }
 
     pub(super) fn objection(&self) -> Option<&Reason> {

@@ -10,7 +10,7 @@ use super::{
         bundle::{Origin, Verification},
         problem::Problems,
     },
-    grant::{Asked, Granted, Permitted, withdrawn},
+    grant::{Asked, Granted, Permitted, Shown, withdrawn},
     judge::{Ask, Inspection, Judgement, Question, Way, inspect},
     parts::{
         act::Seen,
@@ -252,7 +252,7 @@ impl Policies {
 
     fn grant(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         mut message: Message,
         caller: Caller,
         selection: Selection,
@@ -262,11 +262,15 @@ impl Policies {
         let judgement = policy.judge(&question(&message, caller.identity(), &selection, (ask, &seen)));
         note(&mut message.entry, &judgement, caller.identity(), &message.target);
         let enforced = judgement.enforced();
-        let speaks_mcp = judgement.lists_for();
-        if speaks_mcp.is_some() {
+        let lists_for = judgement.lists_for();
+        if lists_for.is_some() {
             message.upgrade = None;
         }
-        let shown = speaks_mcp.filter(|_| enforced);
+        let shown = lists_for.filter(|_| enforced).map(|role| Shown {
+            policy: Arc::downgrade(policy),
+            role: role.clone(),
+            in_a_stream: judgement.answers_in_a_stream(),
+        });
         match judgement.into_outcome() {
             Ok(permit) => {
                 if let Some(seen) = Arc::get_mut(&mut seen) {

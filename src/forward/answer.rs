@@ -50,6 +50,12 @@ const CREDENTIALED: [HeaderName; 6] = [
     HeaderName::from_static("x-subject-token"),
 ];
 
+/// Whether the body has to be decoded before anyone can look into it (RFC 9110 §8.4).
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    values.any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+}
+
 /// Leaves one length where the upstream announced two (RFC 9112 §6.3): chunks win.
 ///
 /// # Errors

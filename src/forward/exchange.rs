@@ -54,8 +54,10 @@ impl Exchange {
         }
         let reading = grant.reading();
         if reading.is_some() {
-            // What is coded could not be looked into.
+            // What is coded, or a part, could not be looked into.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            headers.remove(header::RANGE);
+            headers.remove(header::IF_RANGE);
         }
         let progress = Arc::new(Progress { bytes: entry.request_bytes(), ..Progress::default() });
         let trailers =

@@ -320,11 +320,14 @@ impl Upstream {
         };
         let body: StreamBody = match reading {
             None => body,
-            Some(_) if head.headers.contains_key(header::CONTENT_ENCODING) && !body.is_end_stream() => {
+            Some(_) if answer::is_coded(&head.headers) && !body.is_end_stream() => {
                 let what = "its encoding cannot be read";
                 return Err(entry.refuse(Reason::UpstreamUnscrubbable { what }, manner));
             }
-            Some(reading) => Box::pin(Filtered::new(reading, &mut head.headers, body)),
+            Some(reading) => match Filtered::new(reading, head.status, &mut head.headers, body) {
+                Ok(filtered) => Box::pin(filtered),
+                Err(what) => return Err(entry.refuse(Reason::UpstreamUnscrubbable { what }, manner)),
+            },
         };
         Ok(Response::from_parts(head, AuditedBody::stream(body, entry)))
     }

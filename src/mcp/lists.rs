@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use serde::{
@@ -154,8 +154,23 @@ enum Form {
     Json,
     /// Server-sent events.
     Events,
-    /// Something else: it is no message of the protocol.
+    /// Something that no client takes for a message of the protocol.
     Other,
+}
+
+impl Form {
+    /// How an answer is written, as the most lenient client reads its type. None where that cannot be told.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+        let (kind, None) = (kinds.next()?.to_str().ok()?, kinds.next()) else { return None };
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let is = |start: &str| kind.starts_with(start);
+        match kind.as_str() {
+            _ if is("application/json") || is("text/json") || kind.ends_with("+json") => Some(Self::Json),
+            _ if is("text/event-stream") => Some(Self::Events),
+            _ => None,
+        }
+    }
 }
 
 pin_project! {
@@ -177,23 +192,30 @@ pin_project! {
 
 impl<B: Body<Data = Bytes>> Filtered<B> {
     /// Wraps an uncoded answer, and makes the headers that speak of its bytes fit.
-    pub fn new(reading: Reading, headers: &mut HeaderMap, body: B) -> Self {
+    ///
+    /// # Errors
+    /// Where a client may read a message in the answer, and it cannot be told how.
+    pub fn new(
+        reading: Reading,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        body: B,
+    ) -> Result<Self, &'static str> {
         let Reading { lists, session } = reading;
-        let kind =
-            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        let form = match kind {
+        // In the transport of 2024-11-05 clients read nothing but the stream; others read nothing in `202`.
+        let holds_a_message = status.is_success() && status != StatusCode::ACCEPTED && session.is_none();
+        let form = match Form::of(headers) {
             _ if body.is_end_stream() => Form::Other,
-            _ if kind.eq_ignore_ascii_case("application/json") => Form::Json,
-            _ if kind.eq_ignore_ascii_case("text/event-stream") => Form::Events,
-            _ => Form::Other,
+            Some(form) => form,
+            None if holds_a_message => return Err("its lists are neither JSON nor events"),
+            None => Form::Other,
         };
         if !matches!(form, Form::Other) {
             headers.remove(header::CONTENT_LENGTH);
             headers.remove(header::ETAG);
         }
         let (held, ready) = (BytesMut::new(), VecDeque::new());
-        Self {
+        Ok(Self {
             inner: body,
             lists,
             session,
@@ -203,7 +225,7 @@ impl<B: Body<Data = Bytes>> Filtered<B> {
             ready,
             trailers: None,
             ended: false,
-        }
+        })
     }
 }
 
@@ -242,7 +264,7 @@ where
                         this.held.extend_from_slice(&data);
                         if matches!(this.form, Form::Events) {
                             let session = this.session.as_mut();
-                            if !take_events(this.lists, session, this.held, this.looked, this.ready) {
+                            if take_events(this.lists, session, this.held, this.looked, this.ready).is_err() {
                                 *this.ended = true;
                                 return Poll::Ready(Some(Err(UNREADABLE.into())));
                             }
@@ -259,14 +281,16 @@ where
                     *this.ended = true;
                     let rest = this.held.split().freeze();
                     if !rest.is_empty() {
-                        // What ends without its blank line is no event (WHATWG HTML §9.2.6); it goes on as it is,
-                        // unless it is the one text that it was all about.
-                        let whole = matches!(this.form, Form::Json);
-                        if whole && !json::is_plain(&rest, DEEPEST) {
-                            return Poll::Ready(Some(Err(UNREADABLE.into())));
+                        // Some clients take what ends without its blank line for an event, too.
+                        let session = this.session.as_mut();
+                        let narrowed = match this.form {
+                            Form::Events => take_event(this.lists, session, &rest),
+                            _ => take_text(this.lists, &rest),
+                        };
+                        match narrowed {
+                            Ok(narrowed) => this.ready.push_back(narrowed.map_or(rest, Bytes::from)),
+                            Err(Unreadable) => return Poll::Ready(Some(Err(UNREADABLE.into()))),
                         }
-                        let narrowed = whole.then(|| this.lists.narrowed(&rest)).flatten();
-                        this.ready.push_back(narrowed.map_or(rest, Bytes::from));
                     }
                 }
             }
@@ -288,29 +312,52 @@ where
     }
 }
 
-/// Moves the whole events, and the comments before the next one, from `held` to `ready`. False where an event's data has no single meaning.
+/// An answer or an event that has no single meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unreadable;
+
+/// What is to be sent in place of a text that is one message or batch; none where it goes on as it is.
+fn take_text(lists: &Lists, text: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
+    if json::is_plain(text, DEEPEST) { Ok(lists.narrowed(text)) } else { Err(Unreadable) }
+}
+
+/// Moves the whole events, and the comments before the next one, from `held` to `ready`.
 fn take_events(
     lists: &Lists,
     mut session: Option<&mut Opening>,
     held: &mut BytesMut,
     looked: &mut Looked,
     ready: &mut VecDeque<Bytes>,
-) -> bool {
+) -> Result<(), Unreadable> {
     while let Some(end) = end_of_event(held, looked) {
         let bytes = held.split_to(end).freeze();
-        let event = Event::read(&bytes);
-        let is_endpoint =
-            event.others.iter().any(|line| [&b"event: endpoint"[..], b"event:endpoint"].contains(line));
-        if let (Some(session), true) = (&mut session, is_endpoint) {
-            session.told(&String::from_utf8_lossy(&event.data));
-        }
-        if !(is_endpoint || event.data.is_empty() || json::is_plain(&event.data, DEEPEST)) {
-            return false;
-        }
-        let narrowed = lists.narrowed(&event.data).map(|data| event.with(&data));
-        ready.push_back(narrowed.map_or(bytes.clone(), Bytes::from));
+        let narrowed = take_event(lists, session.as_deref_mut(), &bytes)?;
+        ready.push_back(narrowed.map_or(bytes, Bytes::from));
     }
-    true
+    Ok(())
+}
+
+/// What is to be sent in place of an event; none where it goes on as it is.
+fn take_event(
+    lists: &Lists,
+    session: Option<&mut Opening>,
+    bytes: &[u8],
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let event = Event::read(bytes);
+    let is_endpoint =
+        event.others.iter().any(|line| [&b"event: endpoint"[..], b"event:endpoint"].contains(line));
+    if let (Some(session), true) = (session, is_endpoint) {
+        session.told(&String::from_utf8_lossy(&event.data));
+        return Ok(None);
+    }
+    // What holds no object and no array is no message: `data: ping`.
+    if !event.data.iter().any(|byte| b"{[".contains(byte)) {
+        return Ok(None);
+    }
+    if !json::is_plain(&event.data, DEEPEST) {
+        return Err(Unreadable);
+    }
+    Ok(lists.narrowed(&event.data).map(|data| event.with(&data)))
 }
 
 /// How far an event that is not whole yet was looked through: a long one comes in many pieces.
@@ -331,17 +378,18 @@ fn end_of_event(held: &[u8], looked: &mut Looked) -> Option<usize> {
             return None;
         };
         let end = from + end;
+        let comment = looked.line == 0 && held.starts_with(b":");
+        let empty = end == looked.line;
         let after = match (held.get(end)?, held.get(end + 1)) {
             (b'\r', Some(b'\n')) => end + 2,
-            // It may be half of a line's end.
-            (b'\r', None) => {
+            // It may be half of a line's end; where it ends an event, it does so either way, and a `\n` that follows
+            // is one more empty line.
+            (b'\r', None) if !(empty || comment) => {
                 looked.to = end;
                 return None;
             }
             _ => end + 1,
         };
-        let comment = looked.line == 0 && held.starts_with(b":");
-        let empty = end == looked.line;
         *looked = Looked { line: after, to: after };
         if empty || comment {
             *looked = Looked::default();
@@ -396,9 +444,10 @@ impl<'e> Event<'e> {
     }
 }
 
-/// A line whose `\r` is the last byte of a whole event.
+/// The last line, whose end is half there or missing.
 fn last_line(text: &[u8]) -> Option<(&[u8], usize)> {
-    text.split_last().filter(|(last, _)| **last == b'\r').map(|(_, line)| (line, text.len()))
+    let line = text.strip_suffix(b"\r").unwrap_or(text);
+    (!text.is_empty()).then_some((line, text.len()))
 }
 
 #[cfg(test)]
@@ -431,13 +480,22 @@ mod tests {
         })
     }
 
-    async fn through(kind: &'static str, chunks: &[&str]) -> String {
+    /// What a client gets of an answer.
+    async fn got(status: u16, kinds: &[&'static str], chunks: &[&str]) -> Result<String, String> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        for kind in kinds {
+            headers.append(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        }
         let body = Chunks(chunks.iter().map(|chunk| Bytes::from((*chunk).to_owned())).collect());
         let reading = Reading { lists: lists(), session: None };
-        let body = Filtered::new(reading, &mut headers, body);
-        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        let status = StatusCode::from_u16(status).unwrap();
+        let body = Filtered::new(reading, status, &mut headers, body).map_err(str::to_owned)?;
+        let whole = body.collect().await.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(whole.to_bytes().to_vec()).unwrap())
+    }
+
+    async fn through(kind: &'static str, chunks: &[&str]) -> String {
+        got(200, &[kind], chunks).await.unwrap()
     }
 
     const TOOLS: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo","x":1},{"name":"drop"},{}],"nextCursor":"c"}}"#;
@@ -456,9 +514,38 @@ mod tests {
     async fn what_holds_no_list_goes_on_byte_for_byte() {
         let other = "{ \"jsonrpc\":\"2.0\",\"id\":1, \"result\":{\"content\":[],\"structuredContent\":{\"tools\":[{\"name\":\"drop\"}]}}}";
         assert_eq!(through("application/json", &[other]).await, other);
-        assert_eq!(through("text/plain", &[TOOLS]).await, TOOLS);
-        let stream = ": ping\n\nid: 1\nevent: message\ndata: {\"method\":\"x\"}\n\ndata: half";
+        let stream = ": ping\n\ndata: ping\n\nid: 1\nevent: message\ndata: {\"method\":\"x\"}\n\ndata: half";
         assert_eq!(through("text/event-stream", &[stream]).await, stream);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_in_every_type_that_a_client_may_read_it_in() {
+        for kind in [
+            "APPLICATION/JSON",
+            "application/json-rpc",
+            "application/mcp+json",
+            "text/json ;charset=utf-8",
+            "application/json, text/plain",
+        ] {
+            assert_eq!(through(kind, &[TOOLS]).await, LEFT, "{kind}");
+        }
+        for kinds in
+            [&["text/plain"][..], &[], &["application/json", "text/plain"], &["application/octet-stream"]]
+        {
+            assert!(got(200, kinds, &[TOOLS]).await.is_err(), "{kinds:?}");
+        }
+        // No client takes these for an answer.
+        assert_eq!(got(202, &["text/plain"], &["Accepted"]).await.unwrap(), "Accepted");
+        assert_eq!(got(404, &["text/html"], &["<p>gone"]).await.unwrap(), "<p>gone");
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_ends_with_is_an_event_to_some() {
+        for end in ["", "\n", "\r", "\r\n"] {
+            let got = through("text/event-stream", &[&format!("data: {TOOLS}{end}")]).await;
+            assert_eq!(got, format!("data: {LEFT}\n\n"), "{end:?}");
+        }
+        assert!(got(200, &["text/event-stream"], &["data: {\"result\":{\"tools\":["]).await.is_err());
     }
 
     #[tokio::test]
@@ -490,19 +577,17 @@ mod tests {
             for (kind, text) in
                 [("application/json", bad.to_owned()), ("text/event-stream", format!("data: {bad}\n\n"))]
             {
-                let mut headers = HeaderMap::new();
-                headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-                let reading = Reading { lists: lists(), session: None };
-                let body = Filtered::new(reading, &mut headers, Chunks([Bytes::from(text)].into()));
-                assert!(body.collect().await.is_err(), "{kind}: {bad}");
+                assert!(got(200, &[kind], &[&text]).await.is_err(), "{kind}: {bad}");
             }
         }
     }
 
     #[test]
-    fn a_comment_is_not_held_back() {
-        let (mut held, mut ready) = (BytesMut::from(&b": ping\n"[..]), VecDeque::new());
-        assert!(take_events(&lists(), None, &mut held, &mut Looked::default(), &mut ready));
-        assert_eq!(ready, [Bytes::from_static(b": ping\n")]);
+    fn what_is_whole_is_not_held_back() {
+        for text in [": ping\n", ": ping\r", "data: {}\n\n", "data: {}\r\r", "data: {}\r\n\r\n"] {
+            let (mut held, mut ready) = (BytesMut::from(text), VecDeque::new());
+            take_events(&lists(), None, &mut held, &mut Looked::default(), &mut ready).unwrap();
+            assert_eq!(ready, [Bytes::from_static(text.as_bytes())]);
+        }
     }
 }

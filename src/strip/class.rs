@@ -130,8 +130,9 @@ const IDENTITY: &[&str] = &["agent-id", "correlation-id", "x-correlation-id", "x
 /// Frameworks that follow these act on another method or path than the policy saw.
 #[rustfmt::skip]
 const OVERRIDE: &[&str] = &[
-    "x-http-method-override", "x-http-method", "x-method-override",
+    "x-http-method-override", "x-http-method", "x-method-override", "x-method", "http-method-override",
     "x-original-url", "x-original-uri", "x-rewrite-url", "x-rewrite-uri", "x-original-method", "x-original-path",
+    "x-http-path-override", "x-override-url", "x-request-uri", "x-waws-unencoded-url",
 ];
 
 /// Beside `x-forwarded-*`.

@@ -96,6 +96,20 @@ fn what_an_api_needs_remains() {
 }
 
 #[test]
+fn a_connection_cannot_take_away_what_the_body_was_read_by() {
+    let pairs = [
+        ("connection", "content-type, Content-Encoding, mcp-method, mcp-session-id, x-other"),
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+        ("mcp-method", "tools/call"),
+        ("mcp-session-id", "7"),
+        ("x-other", "1"),
+    ];
+    let (left, _) = check(&pairs, None);
+    assert_eq!(left, ["content-encoding", "content-type", "mcp-method", "mcp-session-id"]);
+}
+
+#[test]
 fn hop_by_hop_goes_before_anything_is_attached() {
     let (left, stripped) = check(
         &[

@@ -451,7 +451,8 @@ fn is_ambiguous(value: &serde_json::Value, names: &[String]) -> bool {
 /// What `token` is. Without a token, as in `explain` and in tests, only the user is known.
 #[derive(Serialize)]
 struct Token<'a> {
-    user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -471,7 +472,7 @@ struct Token<'a> {
 fn token<'a>(question: &Question<'a>) -> Token<'a> {
     let token = question.token;
     Token {
-        user: question.user.map(crate::context::UserId::as_str).unwrap_or_default(),
+        user: question.user.map(crate::context::UserId::as_str),
         issuer: token.map(|t| &*t.issuer),
         subject: token.map(|t| t.oauth_subject.as_deref().unwrap_or_default()),
         scopes: token.map(|t| t.scopes.iter().map(|scope| &**scope).collect()),

@@ -79,6 +79,22 @@ fn a_condition_sees_what_a_tool_is_called_with() {
     assert!(denied(&long), "what would take too long takes away");
 }
 
+#[test]
+fn without_a_user_nothing_about_it_can_be_told() {
+    let request = request("POST https://api.example/v1/things/7");
+    for (when, holds) in [
+        ("token.user == \"alice\"", true),
+        ("token.user in [\"alice\", \"bob\"]", true),
+        ("token.user != \"alice\"", true),
+        ("has(token.user) && token.user == \"alice\"", false),
+        ("!has(token.user)", true),
+    ] {
+        let policy = guarded("ANY **", when);
+        let judgement = policy.judge(&Caller::parse("t/bot").question(&request)).permit().is_err();
+        assert_eq!(judgement, holds, "{when}");
+    }
+}
+
 /// Whether a guard with this condition takes a tool call with these arguments away.
 fn holds(when: &str, arguments: &str) -> bool {
     let policy = guarded("tool *", when);
