@@ -323,28 +323,30 @@ pub(in crate::decide) fn parse_host(text: &str, scheme: Scheme) -> Result<HostPa
     Ok(HostPattern { name, port: Some(port).filter(|port| *port != scheme.default_port()) })
 }
 
+/// The best known places of hosters.
+pub(in crate::decide) const SHARED: [&str; 16] = [
+    "github.io",
+    "gitlab.io",
+    "pages.dev",
+    "workers.dev",
+    "vercel.app",
+    "netlify.app",
+    "herokuapp.com",
+    "web.app",
+    "firebaseapp.com",
+    "azurewebsites.net",
+    "cloudfront.net",
+    "amazonaws.com",
+    "appspot.com",
+    "run.app",
+    "fly.dev",
+    "ngrok.io",
+];
+
 /// Whether a name is a place where strangers register names side by side: a wildcard below it would cover all of
 /// them. Public suffixes of registries (`com`, `co.uk`), names of one label, and the best known places of hosters;
 /// `egret check` knows the others.
 fn is_public_suffix(name: &str) -> bool {
-    const SHARED: [&str; 16] = [
-        "github.io",
-        "gitlab.io",
-        "pages.dev",
-        "workers.dev",
-        "vercel.app",
-        "netlify.app",
-        "herokuapp.com",
-        "web.app",
-        "firebaseapp.com",
-        "azurewebsites.net",
-        "cloudfront.net",
-        "amazonaws.com",
-        "appspot.com",
-        "run.app",
-        "fly.dev",
-        "ngrok.io",
-    ];
     let registry = psl::suffix(name.as_bytes()).is_some_and(|suffix| {
         suffix.as_bytes() == name.as_bytes() && suffix.typ() != Some(psl::Type::Private)
     });

@@ -247,15 +247,18 @@ fn parse_line(text: &str, visible: Visible) -> Result<(Grants, Arc<str>), Wrong>
     }
 }
 
-/// What to write for a method that is no role's to grant as such.
+/// Methods that are no role's to grant as such, and what to write instead.
+pub(in crate::decide) const NEVER_A_METHOD: [(&str, &str); 6] = [
+    ("tools/call", "write `tool NAME`"),
+    ("prompts/get", "write `prompt NAME`"),
+    ("resources/read", "write `resource URI`"),
+    ("resources/subscribe", "write `resource URI`"),
+    ("resources/unsubscribe", "write `resource URI`"),
+    ("completion/complete", "it goes with `prompt` and `resource` lines"),
+];
+
 fn never_a_method(method: &str) -> Option<&'static str> {
-    match method {
-        "tools/call" => Some("write `tool NAME`"),
-        "prompts/get" => Some("write `prompt NAME`"),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Some("write `resource URI`"),
-        "completion/complete" => Some("it goes with `prompt` and `resource` lines"),
-        _ => None,
-    }
+    NEVER_A_METHOD.into_iter().find(|(never, _)| *never == method).map(|(_, instead)| instead)
 }
 
 fn parse_http(first: &str, rest: &str) -> Result<(Grants, Arc<str>), Wrong> {

@@ -1,14 +1,18 @@
 //! The grammar of a policy as tables: which keys a mapping has, and what stands behind each. The reader takes its
 //! keys from here, and `egret schema` is written from here, so the two cannot come apart.
 
-use super::{pattern::Methods, role::KINDS};
-use crate::decide::judge::Mode;
+use super::{
+    host::SHARED,
+    pattern::Methods,
+    role::{KINDS, NEVER_A_METHOD},
+};
+use crate::{decide::judge::Mode, target::Method};
 
 /// A mapping with fixed keys.
 #[derive(Debug)]
 pub(in crate::decide) struct Record {
     pub(in crate::decide) about: &'static str,
-    /// Keys that must be there. Groups of which one must be there are lists of several.
+    /// Keys that must be there. Of two in a group exactly one must, of more at least one.
     pub(in crate::decide) required: &'static [&'static [&'static str]],
     pub(in crate::decide) keys: &'static [&'static str],
     pub(in crate::decide) members: &'static [Member],
@@ -32,16 +36,24 @@ pub(in crate::decide) enum Shape {
     Text,
     /// A whole number.
     Number,
+    /// A number of bytes, with or without a unit.
+    Size,
     /// The number of the grammar's version.
     Version,
     /// One of these.
     Words(&'static [&'static str]),
-    /// A text of this form: a regular expression (ECMA-262).
+    /// A text of this form: a regular expression (ECMA-262), without lookbehind.
     Form(fn() -> String),
+    /// The same, where a number may have the form, too: one that stands without quotes.
+    FormOrNumber(fn() -> String),
     /// A list that is not empty.
     List(&'static Shape),
     /// A mapping with free keys of a form.
     Map(fn() -> String, &'static Shape),
+    /// The same, which is not empty.
+    Filled(fn() -> String, &'static Shape),
+    /// The roles of an agent, by integration; `disabled` is no integration.
+    Grants,
     /// A mapping with fixed keys.
     Record(&'static Record),
     /// A mapping with exactly one of the keys.
@@ -78,15 +90,15 @@ record!(SERVICE: "What exists out there.", requires [&["hosts", "mcp"], &["roles
     "attach": Shape::Record(&ATTACH), "Where it wants its secrets; an integration then writes `credential: REF`.";
     "scheme": Shape::Words(&["https", "http"]), "How it is reached: `https` (default), or `http`, which sends the credential in clear.";
     "intercept": Shape::Words(&["always", "never"]), "`never`: tunnels pass unopened and without a credential.";
-    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Text)]), "Whether its names may resolve to private addresses, or to which networks.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether its names may resolve to private addresses, or to which networks.";
     "strip": Shape::Record(&STRIP), "What is taken from requests beyond the global list.";
     "keep": Shape::Record(&KEEP), "What is let through although it is taken away by default.";
-    "max_body": Shape::Form(size), "The largest request body: `512KiB`, `10MiB`.";
+    "max_body": Shape::Size, "The largest request body: `512KiB`, `10MiB`.";
     "via": Shape::Flag, "Whether `Via` is sent (default `true`).";
     "response_timeout": Shape::Form(duration), "From the end of the request to the head of the answer: `30s`, `10m`.";
-    "roles": Shape::Map(name, &Shape::List(&ROLE_LINE)), "What each role may do.";
-    "graphql": Shape::Form(path), "The path of its GraphQL; `/graphql` when not said.";
-    "mcp": Shape::Form(url), "The endpoint of an MCP server: `https://mcp.example.com/mcp`.";
+    "roles": Shape::Filled(name, &Shape::List(&ROLE_LINE)), "What each role may do.";
+    "graphql": Shape::Form(graphql_path), "The path of its GraphQL; `/graphql` when not said.";
+    "mcp": Shape::Form(endpoint), "The endpoint of an MCP server: `https://mcp.example.com/mcp`.";
     "transport": Shape::Words(&["http", "sse"]), "How the MCP server is spoken to: `http` (default, Streamable HTTP), or `sse` (2024-11-05).";
     "messages": Shape::Form(path), "With `transport: sse`: where messages go; `/message` when not said.";
 });
@@ -94,8 +106,8 @@ record!(SERVICE: "What exists out there.", requires [&["hosts", "mcp"], &["roles
 static ROLE_LINE: Shape = Shape::Any(&[&Shape::Form(role_line), &Shape::OneOf(&ROLE_ENTRY)]);
 
 record!(ROLE_ENTRY: "All lines of another role, or the scopes of an OAuth token.", requires [], {
-    "include": Shape::Form(name), "A role whose lines this one has, too.";
-    "scopes": Shape::List(&Shape::Text), "What an OAuth token for this role needs.";
+    "include": Shape::FormOrNumber(name), "A role whose lines this one has, too.";
+    "scopes": Shape::List(&Shape::FormOrNumber(scope)), "What an OAuth token for this role needs.";
 });
 
 record!(STRIP: "What is taken from requests.", requires [], {
@@ -128,16 +140,16 @@ record!(TENANT: "An organisation. Nothing outside it can be named from inside it
     "disabled": Shape::Flag, "`true` switches the whole tenant off.";
     "mode": Shape::Words(&MODES), "As the policy's `mode`, for this tenant alone.";
     "limit": LIMIT, "One rate for all requests of the tenant: `1000/min`.";
-    "integrations": Shape::Map(name, &INTEGRATION_SHAPE), "The tenant's connections to services.";
-    "agents": Shape::Map(agent, &Shape::Map(agent_key, &Shape::Any(&[&Shape::Form(name), &Shape::Flag]))), "Who may use them as what: `agent: {integration: role}`; `\"*\"` is every agent.";
+    "integrations": Shape::Map(integration, &INTEGRATION_SHAPE), "The tenant's connections to services.";
+    "agents": Shape::Map(agent, &Shape::Grants), "Who may use them as what: `agent: {integration: role}`; `\"*\"` is every agent.";
 });
 
 static INTEGRATION_SHAPE: Shape = Shape::Record(&INTEGRATION);
 
 record!(INTEGRATION: "A tenant's connection to a service.", requires [], {
-    "service": Shape::Form(name), "The service; the one with the integration's own name when not said.";
+    "service": Shape::FormOrNumber(name), "The service; the one with the integration's own name when not said.";
     "tier": Shape::Words(&["APP", "USER"]), "`APP` (default): the organisation's credential; `USER`: one person's, and the token must name one.";
-    "vars": Shape::Map(name, &Shape::Text), "Values for the variables of the service's hosts.";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the service's hosts.";
     "credential": CREDENTIAL, "What is attached: `none`, a reference to a secret, or a kind.";
     "limit": LIMIT, "How often: `120/min`, or a list of `{rate, per}`.";
     "disabled": Shape::Flag, "`true` switches it off.";
@@ -153,7 +165,7 @@ record!(LIMIT_RULE: "How often, and whose requests count.", requires [&["rate"]]
 const CREDENTIAL: Shape = Shape::Any(&[&Shape::Form(reference_or_none), &Shape::OneOf(&CREDENTIAL_KINDS)]);
 
 record!(CREDENTIAL_KINDS: "What is attached.", requires [], {
-    "secrets": Shape::Map(name, &Shape::Text), "The secrets that the service's `attach` names.";
+    "secrets": Shape::Map(word, &Shape::Text), "The secrets that the service's `attach` names.";
     "static": Shape::Record(&STATIC), "Secrets that are attached as they are.";
     "oauth": Shape::Record(&OAUTH), "An OAuth grant.";
     "github_app": Shape::Record(&GITHUB_APP), "An installation of a GitHub App.";
@@ -168,19 +180,19 @@ record!(CREDENTIAL_KINDS: "What is attached.", requires [], {
 record!(STATIC: "Where secrets go.", requires [], {
     "bearer": Shape::Form(reference), "`Authorization: Bearer …`.";
     "basic": Shape::Record(&BASIC), "`Authorization: Basic …`; one half is a reference, the other may be a constant or absent.";
-    "header": Shape::Map(any, &Shape::Any(&[&Shape::Form(prefixed_reference), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"env:KEY\"`, `Authorization: \"Token env:KEY\"`.";
-    "headers": Shape::Map(any, &Shape::Text), "Constant headers that go with the credential.";
-    "query": Shape::Map(any, &Shape::Form(reference)), "Query parameters.";
-    "path": Shape::Map(path, &Shape::Form(reference)), "The place of `*` in the path: `\"/bot*\": \"env:KEY\"`.";
+    "header": Shape::Filled(any, &Shape::Any(&[&Shape::Form(prefixed_reference), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"env:KEY\"`, `Authorization: \"Token env:KEY\"`.";
+    "headers": Shape::Filled(any, &Shape::Text), "Constant headers that go with the credential.";
+    "query": Shape::Filled(any, &Shape::Form(reference)), "Query parameters.";
+    "path": Shape::Filled(path_of_secret, &Shape::Form(reference)), "The place of `*` in the path: `\"/bot*\": \"env:KEY\"`.";
 });
 
 record!(ATTACH: "Where a service wants its secrets: `\"{secret}\"`, or `\"{NAME}\"` where there are several.", requires [], {
     "bearer": Shape::Form(placeholder), "`Authorization: Bearer …`.";
     "basic": Shape::Record(&BASIC), "`Authorization: Basic …`.";
-    "header": Shape::Map(any, &Shape::Any(&[&Shape::Form(prefixed_placeholder), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"{secret}\"`.";
-    "headers": Shape::Map(any, &Shape::Text), "Constant headers that go with the credential.";
-    "query": Shape::Map(any, &Shape::Form(placeholder)), "Query parameters.";
-    "path": Shape::Map(path, &Shape::Form(placeholder)), "The place of `*` in the path.";
+    "header": Shape::Filled(any, &Shape::Any(&[&Shape::Form(prefixed_placeholder), &Shape::Record(&HEADER)])), "A header: `X-Api-Key: \"{secret}\"`.";
+    "headers": Shape::Filled(any, &Shape::Text), "Constant headers that go with the credential.";
+    "query": Shape::Filled(any, &Shape::Form(placeholder)), "Query parameters.";
+    "path": Shape::Filled(path_of_secret, &Shape::Form(placeholder)), "The place of `*` in the path.";
 });
 
 record!(BASIC: "The halves of a Basic credential (RFC 7617).", requires [], {
@@ -275,44 +287,120 @@ fn any() -> String {
     ".".to_owned()
 }
 
-fn name() -> String {
-    "^[A-Za-z0-9][A-Za-z0-9_.-]*$".to_owned()
+const NAME: &str = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}";
+const AGENT: &str = "[A-Za-z0-9][A-Za-z0-9_.~/-]{0,127}";
+const WORD: &str = "[a-z][a-z0-9_]{0,31}";
+
+pub(in crate::decide) fn name() -> String {
+    format!("^{NAME}$")
+}
+
+/// `disabled` is a word of agents.
+pub(in crate::decide) fn integration() -> String {
+    format!("^(?!disabled$){NAME}$")
 }
 
 fn agent() -> String {
-    r"^(\*|[A-Za-z0-9][A-Za-z0-9_.:/@-]*)$".to_owned()
+    format!(r"^(\*|{AGENT})$")
 }
 
-fn agent_key() -> String {
-    "^[A-Za-z0-9][A-Za-z0-9_.-]*$".to_owned()
+fn word() -> String {
+    format!("^{WORD}$")
+}
+
+fn scope() -> String {
+    r"^[!#-\[\]-~]+$".to_owned()
+}
+
+fn network() -> String {
+    r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/([0-9]{1,2}|1[01][0-9]|12[0-8]))$"
+        .to_owned()
+}
+
+const LABEL: &str = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?";
+const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+const PORT: &str =
+    "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?";
+/// A name whose last label is a number is read as an address.
+const NO_NUMBER: &str = r"(?!([^:/]*\.)?([0-9]+|0[xX][0-9A-Fa-f]*)\.?(:|/|$))";
+/// The best known suffixes of registries that have two labels; the loader knows all of them.
+const REGISTRIES: [&str; 12] = [
+    "co.uk", "org.uk", "ac.uk", "gov.uk", "com.au", "net.au", "org.au", "co.nz", "co.jp", "com.br", "com.cn",
+    "co.in",
+];
+
+/// A host as a part of an expression: an address, a name, or a name with variables.
+fn one_host() -> String {
+    let (first, rest) = (format!(r"(\{{{WORD}\}}|[A-Za-z0-9_])"), format!(r"(\{{{WORD}\}}|[A-Za-z0-9_-])"));
+    let open = format!("{first}({rest}*{first})?");
+    format!(
+        r"(\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]|{OCTET}(\.{OCTET}){{3}}|{NO_NUMBER}({LABEL}(\.{LABEL})*|(?=[^/]*\{{){open}(\.{open})*)\.?){PORT}"
+    )
 }
 
 fn host() -> String {
-    r"^[^\s/]+$".to_owned()
+    let shared = SHARED.into_iter().chain(REGISTRIES).map(|name| name.replace('.', r"\."));
+    let shared = shared.collect::<Vec<_>>().join("|");
+    let one = one_host();
+    format!(r"^({one}|\*\.(?!({shared})\.?(:|$)){NO_NUMBER}{LABEL}(\.{LABEL})+\.?{PORT})$")
+}
+
+/// What is refused in a path because servers read it in two ways, as lookaheads. The path must be the end of the text.
+const ONE_MEANING: &str = concat!(
+    r"(?!\S*//)",
+    r"(?!\S*/(\.|%2[eE]){1,2}(%20)*(/|$))",
+    r"(?!\S*%(2[fF]|5[cC]|3[bB]|[01][0-9A-Fa-f]|7[fF]))",
+    r"(?!\S*%25(2[eEfF5]|5[cC]|[01]\S|3[bB]|7[fF]))",
+);
+/// `**` is a segment of its own, at the end.
+const REST_LAST: &str = r"(?!\S*\*\*\S)(?!\S*[^/\s]\*\*)";
+const PATH: &str = r#"/([!"$&-:<->@-\[\]-~]|%[0-9A-Fa-f]{2})*"#;
+
+/// A path pattern of a role or a guard, as a part of an expression.
+fn pattern() -> String {
+    format!("{ONE_MEANING}{REST_LAST}{PATH}")
 }
 
 fn path() -> String {
-    r"^/[^\s?#]*$".to_owned()
+    format!("^{}$", pattern())
 }
 
+/// One path, not many.
+fn graphql_path() -> String {
+    format!(r"^(?!\S*\*\*){ONE_MEANING}{PATH}$")
+}
+
+/// The secret stands for the one `*`, in the last segment.
+fn path_of_secret() -> String {
+    format!(r"^(?=[^*]*\*[^*/]*$){ONE_MEANING}{PATH}$")
+}
+
+fn endpoint() -> String {
+    format!("^https?://{}({})?$", one_host(), pattern())
+}
+
+/// Of a token endpoint, which may have a query.
 fn url() -> String {
-    r"^https?://[^\s?#]+$".to_owned()
+    format!(r"^https://(?!\*)(?![^/]*\{{){}({ONE_MEANING}{PATH}([?#][!-:<-~]*)?)?$", one_host())
 }
 
-fn size() -> String {
-    "^[0-9]+ *(B|KiB|MiB|GiB)?$".to_owned()
+/// A whole number that is not zero; the reader takes a sign, too.
+const COUNT: &str = r"\+?0*[1-9][0-9]*";
+
+pub(in crate::decide) fn size() -> String {
+    format!(r"^{COUNT}\s*(B|KiB|MiB|GiB)?$")
 }
 
 fn duration() -> String {
-    "^[0-9]+(ms|s|m|h|d)$".to_owned()
+    format!("^{COUNT}(ms|s|m|h|d)$")
 }
 
 fn rate() -> String {
-    "^[1-9][0-9]*/(s|min|h|d)$".to_owned()
+    format!("^{COUNT}/(s|min|h|d)$")
 }
 
 fn who() -> String {
-    r"^[^/\s]+/\S+$".to_owned()
+    format!("^{NAME}/{AGENT}$")
 }
 
 fn approvers() -> String {
@@ -332,16 +420,19 @@ fn prefixed_reference() -> String {
 }
 
 fn placeholder() -> String {
-    r"^\{[a-z][a-z0-9_]*\}$".to_owned()
+    format!(r"^\{{{WORD}\}}$")
 }
 
 fn prefixed_placeholder() -> String {
-    r"^.*\{[a-z][a-z0-9_]*\}$".to_owned()
+    format!(r"^.*\{{{WORD}\}}$")
 }
 
-const REFERENCE: &str = r"(env:[A-Za-z_][A-Za-z0-9_]*|(file|secret|vault|aws-sm|exec):\S.*)";
-const GRAPHQL: &str = r"graphql +(query|mutation)";
-const GRPC: &str = r"grpc +/[^/\s]+/[^/\s]+";
+const REFERENCE: &str = concat!(
+    "(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|(secret|exec):[A-Za-z0-9_./-]+|vault:[A-Za-z0-9_./-]+#[A-Za-z0-9_./-]+",
+    "|aws-sm:[A-Za-z0-9_./:+=@!-]+(#[A-Za-z0-9_./-]+)?)",
+);
+const GRAPHQL: &str = r"graphql\s+(query|mutation)";
+const GRPC: &str = r"(?!\S*\*\*$)/[^/\s]+/[^/\s]*";
 
 fn methods() -> String {
     let names: Vec<&str> = Methods::names().collect();
@@ -353,19 +444,28 @@ fn kinds() -> String {
 }
 
 fn role_line() -> String {
-    let (methods, kinds) = (methods(), kinds());
-    format!(r"^({methods} +/[^\s?#]*|{kinds} +\S+|{GRAPHQL}( +\S+)?|{GRPC}|connect)$")
+    let (methods, kinds, pattern) = (methods(), kinds(), pattern());
+    let never = NEVER_A_METHOD.map(|(method, _)| method).join("|");
+    format!(
+        r"^({methods} +{pattern}|(?!method +({never})$){kinds} +\S+|{GRAPHQL}( +\S+)?|grpc +{pattern_of_grpc}|connect)$",
+        pattern_of_grpc = grpc()
+    )
 }
 
 fn guard_match() -> String {
-    let (methods, kinds) = (methods(), kinds());
-    format!(r"^(\S+ +)?({methods} +(/[^\s?#]*|\*\*)|{kinds} +\S+|{GRAPHQL}( +\S+)?|{GRPC})$")
+    let (methods, kinds, pattern, grpc) = (methods(), kinds(), pattern(), grpc());
+    format!(r"^\s*(\S+\s+)?({methods}\s+(\*\*|{pattern})|{kinds}\s+\S+|{GRAPHQL}(\s+\S+)?|grpc\s+{grpc})\s*$")
+}
+
+fn grpc() -> String {
+    format!("{ONE_MEANING}{GRPC}")
 }
 
 fn request() -> String {
-    let (methods, kinds) = (methods(), kinds());
-    let at = r" +@ +https?://\S+";
+    let methods = Method::NAMED.map(Method::as_str).join("|");
+    let kinds = kinds();
+    let at = r"\s+@\s+https?://\S+";
     format!(
-        r"^({methods} +https?://\S+|CONNECT +\S+:[0-9]+|{kinds} +\S+{at}|{GRAPHQL} +\S+{at}|grpc +/\S+{at})( +via +\S+)?$"
+        r"^\s*(({methods})\s+https?://\S+|CONNECT\s+\S+:[0-9]+|{kinds}\s+\S+{at}|{GRAPHQL}\s+\S+{at}|grpc\s+\S+{at})(\s+via\s+{NAME})?\s*$"
     )
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::decide::parts::shape::{POLICY, Record, Shape};
+use crate::decide::parts::shape::{self, POLICY, Record, Shape};
 
 /// The schema.
 pub fn schema() -> Value {
@@ -39,7 +39,8 @@ fn record(record: &Record) -> Map<String, Value> {
     }
     if !several.is_empty() {
         let groups = several.iter().map(|group| {
-            json!({ "anyOf": group.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>() })
+            let word = if group.len() == 2 { "oneOf" } else { "anyOf" };
+            json!({ word: group.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>() })
         });
         say("allOf", groups.collect());
     }
@@ -50,16 +51,28 @@ fn shape(of: &Shape) -> Value {
     match of {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Text => json!({ "type": ["string", "number"] }),
-        Shape::Number => json!({ "type": "integer", "minimum": 0 }),
-        Shape::Version => json!({ "const": 1 }),
+        Shape::Number => json!({ "type": ["integer", "string"], "minimum": 0, "pattern": "^\\+?[0-9]+$" }),
+        Shape::Size => {
+            json!({ "type": ["integer", "string"], "minimum": 1, "pattern": shape::size() })
+        }
+        // A number in quotes is a text, and the loader takes both.
+        Shape::Version => json!({ "enum": [1, "1"] }),
         Shape::Words(words) => json!({ "enum": words }),
-        Shape::Form(form) => json!({ "type": ["string", "number"], "pattern": form() }),
+        Shape::Form(form) => json!({ "type": "string", "pattern": form() }),
+        Shape::FormOrNumber(form) => json!({ "type": ["string", "number"], "minimum": 0, "pattern": form() }),
         Shape::List(item) => json!({ "type": "array", "minItems": 1, "items": shape(item) }),
-        Shape::Map(key, value) => json!({
-            "type": "object",
-            "propertyNames": { "pattern": key() },
-            "additionalProperties": shape(value),
-        }),
+        Shape::Map(key, value) => map(&key(), &shape(value)).into(),
+        Shape::Filled(key, value) => {
+            let mut schema = map(&key(), &shape(value));
+            schema.insert("minProperties".to_owned(), json!(1));
+            schema.into()
+        }
+        Shape::Grants => {
+            let mut schema = map(&shape::name(), &shape(&Shape::FormOrNumber(shape::name)));
+            let disabled = json!({ "type": "boolean", "description": "`true` switches the agent off." });
+            schema.insert("properties".to_owned(), json!({ "disabled": disabled }));
+            schema.into()
+        }
         Shape::Record(inner) => record(inner).into(),
         Shape::OneOf(inner) => {
             let mut schema = record(inner);
@@ -69,4 +82,13 @@ fn shape(of: &Shape) -> Value {
         }
         Shape::Any(all) => json!({ "anyOf": all.iter().map(|one| shape(one)).collect::<Vec<_>>() }),
     }
+}
+
+/// A mapping with free keys.
+fn map(keys: &str, values: &Value) -> Map<String, Value> {
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("propertyNames".to_owned(), json!({ "pattern": keys }));
+    schema.insert("additionalProperties".to_owned(), values.clone());
+    schema
 }
