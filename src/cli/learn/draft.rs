@@ -14,7 +14,7 @@ use crate::{
     target::{Path, Scheme},
 };
 use roles::{Lines, READER, WRITER};
-use seen::{Ask, CREDENTIALS, Sample, Seen, Shape, Site, smallest};
+use seen::{Ask, CREDENTIALS, LeftOut, Sample, Seen, Shape, Site, smallest};
 use text::{Heading, free_name, slug};
 
 /// What was seen, to be written as a policy.
@@ -62,12 +62,15 @@ impl Draft {
         if self.0.sites.is_empty() {
             return None;
         }
-        let heading = Heading { requests: tally.decisions, first, last, left_out: &self.0.left_out };
         let named = self.name_services(catalogue);
         let services: BTreeMap<&str, Service<'_>> =
             named.iter().map(|(name, sites)| (name.as_str(), self.service(name, sites, catalogue))).collect();
         let integrations = self.name_integrations(&services);
-        Some(text::write(&heading, &self, &services, &integrations))
+        let grants = text::write_grants(&self, &services, &integrations);
+        let (tests, uncovered) = text::write_tests(&self, &services, &grants);
+        let left_out = LeftOut { uncovered, ..self.0.left_out.clone() };
+        let heading = Heading { requests: tally.decisions, first, last, left_out: &left_out };
+        Some(format!("{}{grants}{tests}", text::write_heading(&heading)))
     }
 
     /// Every site belongs to one service: the one that the log names, else one of the catalogue whose roles
@@ -75,6 +78,7 @@ impl Draft {
     fn name_services(&self, catalogue: &Catalogue) -> BTreeMap<String, BTreeSet<Site>> {
         let (mut services, mut nameless) = self.services_of_the_log();
         nameless.extend(self.split_tunnels(&mut services));
+        nameless.extend(self.split_graphql(&mut services));
         // Servers first: where both would be called by the host, the server is.
         nameless.sort_by(|a, b| (a.endpoint.is_none(), a).cmp(&(b.endpoint.is_none(), b)));
         for site in nameless {
@@ -128,6 +132,24 @@ impl Draft {
             }
         }
         split
+    }
+
+    /// A service has GraphQL at one path, with all of its hosts.
+    fn split_graphql(&self, services: &mut BTreeMap<String, BTreeSet<Site>>) -> Vec<Site> {
+        let mut split = Vec::new();
+        for sites in services.values_mut() {
+            let Some(own) = sites.iter().filter_map(|site| self.graphql_at(site)).min() else { continue };
+            let fits = |site: &Site| self.graphql_at(site) == Some(own);
+            let (kept, others): (BTreeSet<Site>, BTreeSet<Site>) = sites.iter().cloned().partition(fits);
+            *sites = kept;
+            split.extend(others);
+        }
+        split
+    }
+
+    /// Where GraphQL was seen; by then it is one path of each site.
+    fn graphql_at(&self, site: &Site) -> Option<&str> {
+        self.0.sites.get(site)?.keys().find_map(|shape| shape.ask.graphql())
     }
 
     fn is_tunnel(&self, site: &Site) -> bool {

@@ -26,7 +26,7 @@ pub(super) struct Seen {
 }
 
 /// Requests that the draft does not cover, or not whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LeftOut {
     /// No line can grant them, or they are beyond the most shapes.
     pub(super) requests: u64,
@@ -36,6 +36,8 @@ pub(super) struct LeftOut {
     pub(super) partly: u64,
     /// They went where an MCP server or GraphQL is, and the log does not say what they asked for.
     pub(super) unread: u64,
+    /// They fall under no line of the draft.
+    pub(super) uncovered: u64,
     /// Places whose closed tunnels are left out.
     pub(super) mixed: BTreeSet<Place>,
 }
@@ -74,7 +76,7 @@ pub(super) enum Ask {
 /// What all requests of a shape have in common, and one of them.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    count: u64,
+    pub(super) count: u64,
     /// One of the paths; none where the log has only the beginning.
     pub(super) path: Option<Path>,
     /// One of the resources, where they are some.
@@ -136,15 +138,19 @@ impl Seen {
     /// At an endpoint, `GET` listens and `DELETE` ends a session: that goes with the server. Anything else there is
     /// nothing that a role could have.
     fn drop_what_went_to_endpoints(&mut self) {
-        let endpoints: BTreeSet<(Place, String)> = self
-            .sites
-            .keys()
-            .filter_map(|site| Some((site.place.clone(), template(site.endpoint.as_ref()?))))
-            .collect();
+        let mut endpoints: BTreeSet<(Place, String)> = BTreeSet::new();
+        for site in self.sites.keys() {
+            let Some(endpoint) = &site.endpoint else { continue };
+            for path in [template(endpoint), endpoint.as_str().to_owned()] {
+                endpoints.insert((site.place.clone(), near(&path)));
+            }
+        }
         for (site, shapes) in self.sites.iter_mut().filter(|(site, _)| site.endpoint.is_none()) {
             shapes.retain(|shape, sample| {
                 let Some(path) = shape.ask.path() else { return true };
-                let to_endpoint = endpoints.contains(&(site.place.clone(), path.to_owned()));
+                let asked = sample.path.as_ref().map_or(path, Path::as_str);
+                let to_endpoint =
+                    [path, asked].iter().any(|path| endpoints.contains(&(site.place.clone(), near(path))));
                 let transport =
                     matches!(shape.ask.method(), Some(Method::Get | Method::Delete)) && to_endpoint;
                 self.left_out.unread += if to_endpoint && !transport { sample.count } else { 0 };
@@ -218,6 +224,8 @@ impl Asked {
         match &decision.said {
             // A path of which the log has the beginning is no endpoint.
             Said::Mcp(_) | Said::GraphQl(..) if decision.cut => asked.beyond = true,
+            // Around an endpoint a policy leaves room, and `*` would be a pattern there.
+            Said::Mcp(_) if decision.path.as_str().contains('*') => asked.beyond = true,
             Said::Mcp(message) => {
                 asked.partly = message.several;
                 match &message.ask {
@@ -267,6 +275,22 @@ impl Asked {
             self.nameless = true;
         }
     }
+}
+
+/// What servers may take for the same path, as one text: a policy keeps all of it for an MCP server's endpoint.
+fn near(path: &str) -> String {
+    let cut = path.find("%3F").into_iter().chain(path.find("%23")).min();
+    let path = cut.and_then(|at| path.get(..at)).unwrap_or(path).to_ascii_lowercase();
+    let segments: Vec<&str> = path.split('/').map(without_tail).collect();
+    segments.join("/").trim_end_matches('/').to_owned()
+}
+
+/// Without final dots and blanks, which some servers do not see.
+fn without_tail(mut segment: &str) -> &str {
+    while let Some(rest) = segment.strip_suffix('.').or_else(|| segment.strip_suffix("%20")) {
+        segment = rest;
+    }
+    segment
 }
 
 /// Whether a line with this name grants this name and no other.

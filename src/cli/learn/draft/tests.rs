@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -30,11 +32,13 @@ fn line(who: &str, request: &str, more: &Value) -> String {
     format!("{record}\n")
 }
 
+static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(Catalogue::read);
+
 /// The draft of a log. It always loads, and is always formatted.
 fn draft(log: &str) -> Option<String> {
     let mut draft = Draft::default();
     let tally = read_text(log, |decision| draft.saw(&decision));
-    let text = draft.write(&Catalogue::read(), &tally)?;
+    let text = draft.write(&CATALOGUE, &tally)?;
     if let Err(problems) = Policy::from_text("draft.yaml", &text) {
         panic!("{}\n{text}", problems.render(false));
     }
@@ -358,6 +362,72 @@ fn body() -> impl Strategy<Value = Value> {
     ]
 }
 
+#[test]
+fn a_service_with_graphql_at_two_paths_becomes_two() {
+    let shop = json!({"service": "shop", "integration_id": "shop"});
+    let with = |fields: &str| {
+        let mut more = shop.clone();
+        more["graphql"] = json!([fields]);
+        more
+    };
+    let log = [
+        line("acme/bot", "POST https://one.example/stable/graphql", &with("query viewer")),
+        line("acme/bot", "POST https://two.example/graphql", &with("mutation orderCreate")),
+        line("acme/bot", "GET https://three.example/graphql", &shop),
+    ];
+    let text = draft(&log.concat()).unwrap();
+    for wanted in [
+        "  shop:\n    hosts:\n      - two.example\n    roles:",
+        "  one-example:\n    hosts:\n      - one.example\n    graphql: /stable/graphql\n",
+        "  three-example:\n    hosts:\n      - three.example\n    roles:\n      reader:\n        - GET /graphql\n",
+        "- graphql query viewer @ https://one.example/stable/graphql\n",
+        "- graphql mutation orderCreate @ https://two.example/graphql\n",
+    ] {
+        assert!(text.contains(wanted), "no {wanted}:\n{text}");
+    }
+}
+
+#[test]
+fn what_a_policy_keeps_for_an_endpoint_is_left_out() {
+    let log = [
+        mcp("acme/bot", "https://one.example/mcp", "tools/call", "get_x"),
+        line("acme/bot", "OPTIONS https://one.example/MCP/", &Value::Null),
+        line("acme/bot", "GET https://one.example/mcp.", &Value::Null),
+        mcp("acme/bot", "https://one.example/**/mcp", "tools/call", "get_y"),
+        mcp("acme/bot", "https://one.example/a*b", "tools/call", "get_z"),
+    ];
+    let text = draft(&log.concat()).unwrap();
+    assert!(text.contains("# Left out: 2 requests that no line can grant"), "{text}");
+    assert!(text.contains("# Left out: 1 request to an MCP server"), "{text}");
+    assert!(text.contains("get_x") && !text.contains("get_y") && !text.contains("OPTIONS"), "{text}");
+}
+
+#[test]
+fn what_falls_under_no_line_of_the_draft_is_counted_and_not_promised() {
+    let github =
+        json!({"service": "github", "integration_id": "github", "decision": "allow", "enforced": true});
+    let log = [
+        line("acme/bot", "GET https://api.github.com/user", &github),
+        line("acme/bot", "GET https://uploads.github.com/repos/a/b/releases/1/assets", &Value::Null),
+    ];
+    draft(&log.concat()).unwrap();
+}
+
+#[test]
+fn no_text_of_the_log_leaves_its_place() {
+    let evil = "x\u{2028}mode: enforce\u{202e} # \u{85}y*/ {{z}}\ttab";
+    let log = line(
+        "acme/bot",
+        "GET https://one.example/a",
+        &json!({"decision": "allow", "enforced": true, "credential": {"kind": "static", "ref": evil}}),
+    );
+    let text = draft(&log).unwrap();
+    let comment = text.lines().find(|line| line.contains("The log has")).unwrap();
+    assert!(comment.ends_with("static xmode: enforce? # y*/ {{z}}tab"), "{comment}");
+    assert!(!text.contains(['\u{2028}', '\u{202e}', '\u{85}', '\t']), "{text}");
+    assert!(text.contains("mode: shadow # TODO") && text.matches("mode:").count() == 2, "{text}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -375,12 +445,14 @@ proptest! {
                 prop_oneof![
                     Just("api.github.com".to_owned()), Just("api.openai.com".to_owned()), Just("github".to_owned()),
                     Just("mcp.linear.app".to_owned()), Just("api.linear.app".to_owned()),
+                    Just("uploads.github.com".to_owned()),
                     Just("[::1]".to_owned()), Just("10.1.2.3".to_owned()), "[a-b]{1,2}(\\.[a-b]{1,2})?", "[ -~]{1,8}",
                 ],
                 prop_oneof![Just(443_u16), Just(80), Just(8443), any::<u16>()],
                 prop_oneof![
                     "(/[a-c]{0,2}){1,4}", "/[ -~]{0,12}(/[ -~]{0,6})?", "/(repos|user|v1)/[a-z]{1,3}", "/x{1020,1030}",
-                    "/(mcp|graphql)", "/[0-9]{1,2}/mcp",
+                    "/(mcp|graphql)", "/[0-9]{1,2}/mcp", "(/(v1|api))?/(mcp|MCP|graphql|GraphQL)(/|[.]|%20|%3Fx|/x)?",
+                    "(/([*]{1,3}|a[*]b|[.]{3}|~|mcp)){1,3}",
                 ],
                 proptest::option::of(prop_oneof![Just("github"), Just("disabled"), Just("s1"), Just("a.b"), Just("linear-mcp")]),
                 proptest::option::of(prop_oneof![Just("disabled"), Just("i1"), Just("1"), Just("true")]),

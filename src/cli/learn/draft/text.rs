@@ -10,6 +10,7 @@ use super::{
 use crate::{
     cli::records::Place,
     context::{AgentId, TenantId},
+    decide::{Policy, Probe},
     mcp,
     target::{Host, Scheme},
 };
@@ -25,15 +26,13 @@ pub(super) struct Heading<'d> {
 /// The names of integrations, by tenant and service.
 type Names<'d> = BTreeMap<&'d TenantId, BTreeMap<&'d str, String>>;
 
-/// Writes it all, in the form of `egret fmt`.
-pub(super) fn write(
-    heading: &Heading<'_>,
+/// Writes services and tenants, in the form of `egret fmt`.
+pub(super) fn write_grants(
     draft: &Draft,
     services: &BTreeMap<&str, Service<'_>>,
     names: &Names<'_>,
 ) -> String {
     let mut text = String::new();
-    write_heading(heading, &mut text);
     write_services(services, &mut text);
     text.push_str("\ntenants:\n");
     for (number, (tenant, integrations)) in names.iter().enumerate() {
@@ -42,11 +41,12 @@ pub(super) fn write(
         write_integrations(draft, tenant, integrations, services, &mut text);
         write_agents(tenant, integrations, services, &mut text);
     }
-    write_tests(draft, services, &mut text);
     text
 }
 
-fn write_heading(heading: &Heading<'_>, text: &mut String) {
+/// Writes the first lines.
+pub(super) fn write_heading(heading: &Heading<'_>) -> String {
+    let mut text = String::new();
     let _ = writeln!(
         text,
         "# Drafted by `egret policy learn` from {}, {} to {}.\n\
@@ -63,6 +63,7 @@ fn write_heading(heading: &Heading<'_>, text: &mut String) {
             "for a tool, a resource, a prompt, a method or a field with a name that no line can hold",
         ),
         (left_out.unread, "to an MCP server or GraphQL whose bodies the log does not tell"),
+        (left_out.uncovered, "that another service of the draft would take, and none of its roles allows"),
     ] {
         if count > 0 {
             let _ = writeln!(text, "# Left out: {} {why}.", requests(count));
@@ -81,6 +82,7 @@ fn write_heading(heading: &Heading<'_>, text: &mut String) {
     text.push_str(
         "version: 1\nmode: shadow # TODO: `enforce`, when `egret shadow report` has nothing more to say\n",
     );
+    text
 }
 
 fn write_services(services: &BTreeMap<&str, Service<'_>>, text: &mut String) {
@@ -172,7 +174,8 @@ fn write_integrations(
         let seen = if seen.is_empty() {
             String::new()
         } else {
-            format!(" The log has: {}", seen.into_iter().collect::<Vec<_>>().join(", "))
+            let shown: Vec<String> = seen.iter().map(|credential| visible(credential)).collect();
+            format!(" The log has: {}", shown.join(", "))
         };
         let _ = writeln!(text, "        credential: none # TODO: which credential?{seen}");
     }
@@ -200,8 +203,15 @@ fn write_agents(
     }
 }
 
-/// One promise for each line that an agent needs.
-fn write_tests(draft: &Draft, services: &BTreeMap<&str, Service<'_>>, text: &mut String) {
+/// One promise for each line that an agent needs, and how many requests the grants do not cover.
+pub(super) fn write_tests(
+    draft: &Draft,
+    services: &BTreeMap<&str, Service<'_>>,
+    grants: &str,
+) -> (String, u64) {
+    // Where this does not load, nothing is judged, and what is wrong is said of the whole.
+    let policy = Policy::from_text("(draft)", &format!("version: 1\n{grants}")).ok();
+    let mut uncovered = 0;
     let mut promises: BTreeMap<Who<'_>, BTreeMap<(&str, Ask), String>> = BTreeMap::new();
     for (name, service) in services {
         for site in service.sites {
@@ -215,21 +225,32 @@ fn write_tests(draft: &Draft, services: &BTreeMap<&str, Service<'_>>, text: &mut
                 let Some((line, request)) = line.zip(promise(site, service.scheme, shape, sample)) else {
                     continue;
                 };
+                let allowed = policy.as_ref().is_none_or(|policy| is_allowed(policy, shape, &request));
+                if !allowed {
+                    uncovered += sample.count;
+                    continue;
+                }
                 let of_agent = promises.entry((&shape.tenant, &shape.agent)).or_default();
                 of_agent.entry((name, line)).or_insert(request);
             }
         }
     }
-    if promises.is_empty() {
-        return;
+    let mut text = String::new();
+    if !promises.is_empty() {
+        text.push_str("\ntests:\n");
     }
-    text.push_str("\ntests:\n");
     for ((tenant, agent), lines) in promises {
         let _ = writeln!(text, "  - as: {}\n    allow:", scalar(&format!("{tenant}/{agent}")));
         for request in lines.values() {
             let _ = writeln!(text, "      - {}", scalar(request));
         }
     }
+    (text, uncovered)
+}
+
+fn is_allowed(policy: &Policy, shape: &Shape, request: &str) -> bool {
+    let probe = Probe::new(shape.tenant.as_str(), shape.agent.as_str(), request);
+    probe.is_ok_and(|probe| probe.allowed(policy))
 }
 
 /// A request of this shape, as a test writes it; none where the log does not have a whole one.
@@ -245,6 +266,13 @@ fn promise(site: &Site, scheme: Scheme, shape: &Shape, sample: &Sample) -> Optio
         Ask::Quiet(method) => Some(format!("method {method} @ {}", url()?)),
         ask => Some(format!("{} @ {}", written(ask)?, url()?)),
     }
+}
+
+/// A text of the log in a comment: what a reviewer would not see, or what ends a line for some reader, is `?`.
+fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() { c } else { '?' })
+        .collect()
 }
 
 fn requests(count: u64) -> String {
