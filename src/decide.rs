@@ -31,7 +31,7 @@ pub use reload::Reload;
 pub use review::{
     check::{Counts, Report, Strictness, check, check_verified},
     diff::{Change, Diff, Kind as ChangeKind, diff},
-    explain::{Explanation, Inquiry, Probe, Step, explain},
+    explain::{Edit, Examined, Explanation, Inquiry, Op, Probe, Remedy, Step},
     lint::{Code as LintCode, Level, Lint},
     schema::schema,
 };

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{SettingsArgs, data, exit, token::Who};
 use crate::{
-    decide::{self, Inquiry, Policy},
+    decide::{self, Examined, Inquiry},
     serve::{StartError, verification},
 };
 
@@ -55,7 +55,7 @@ pub(super) fn schema() -> Result<u8, StartError> {
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
     let (settings, _) = args.settings.load()?;
-    let policy = Policy::load_verified(&settings.policy, verification(&settings)?.as_ref())
+    let examined = Examined::load(&settings.policy, verification(&settings)?.as_ref())
         .map_err(|problems| StartError::Configuration(problems.render(false)))?;
     let inquiry = Inquiry {
         tenant: args.who.tenant.as_str(),
@@ -65,7 +65,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<u8, StartError> {
         at: args.at,
         integration: args.integration.as_deref(),
     };
-    let explanation = decide::explain(&policy, &inquiry).map_err(StartError::Configuration)?;
+    let explanation = examined.explain(&inquiry).map_err(StartError::Configuration)?;
     if args.json {
         data(serde_json::to_string_pretty(&explanation).map_err(|e| StartError::Unavailable(e.to_string()))?);
     } else {

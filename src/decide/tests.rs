@@ -530,13 +530,13 @@ fn ten_thousand_tenants_load() {
 
 #[test]
 fn an_explanation_names_lines_and_the_smallest_change() {
-    use super::{Inquiry, explain};
-    let policy = policy(TWO);
+    use super::{Examined, Inquiry};
+    let examined = Examined::from_text("policy.yaml", TWO).unwrap();
     let ask = |agent, method: &str, url: &str| {
         let request = format!("{method} {url}");
         let inquiry =
             Inquiry { tenant: "t_one", agent, user: None, request: &request, at: None, integration: None };
-        explain(&policy, &inquiry).unwrap().to_string()
+        examined.explain(&inquiry).unwrap().to_string()
     };
     assert_eq!(
         ask("writer", "GET", "https://api.example.com/v1/x"),
@@ -559,23 +559,33 @@ fn an_explanation_names_lines_and_the_smallest_change() {
             "https://api.example.com/v1/x",
             "write `api: writer` in tenants.t_one.agents.anyone",
         ),
-        ("writer", "PUT", "https://api.example.com/v1/x", "add `PUT /v1/x` to a role of services.api"),
-        ("writer", "DELETE", "https://api.example.com/v1/keep/x", "guards[0] takes it away from everybody"),
-        ("writer", "GET", "https://api.example.com:1/", "add `api.example.com:1` to the service's `hosts`"),
-        ("retired", "GET", "https://api.example.com/", "take `disabled` from tenants.t_one.agents.retired"),
+        ("writer", "PUT", "https://api.example.com/v1/x", "add `PUT /v1/x` to services.api.roles.writer"),
         (
-            "person",
+            "writer",
+            "DELETE",
+            "https://api.example.com/v1/keep/x",
+            "take guards[0] away: it denies this to everybody",
+        ),
+        (
+            "writer",
+            "GET",
+            "https://api.example.com:1/",
+            "add `api.example.com:1` to services.api.hosts, add `GET /` to services.api.roles.writer",
+        ),
+        (
+            "retired",
             "GET",
             "https://api.example.com/v1/x",
-            "choose one with `X-Agent-Integration`: `api`, `api-two`",
+            "take `disabled` from tenants.t_one.agents.retired",
         ),
+        ("person", "GET", "https://api.example.com/v1/x", "choose one with `X-Agent-Integration`: `api`"),
     ] {
         let text = ask(agent, method, url);
         assert!(text.ends_with(&format!("to allow it: {change}")), "{text}");
     }
     let inquiry =
         Inquiry { tenant: "t", agent: "b", user: None, request: "GET ftp://x/", at: None, integration: None };
-    assert!(explain(&policy, &inquiry).is_err());
+    assert!(examined.explain(&inquiry).is_err());
 }
 
 mod broken {

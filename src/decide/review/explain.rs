@@ -1,26 +1,38 @@
 //! `egret explain`: why a request would be allowed or refused, step by step, without a token.
 
-use std::{fmt, fmt::Write as _, time::SystemTime};
+mod asked;
+mod document;
+mod remedy;
+
+use std::{fmt, fmt::Write as _, path::Path, time::SystemTime};
 
 use serde::Serialize;
 
 use crate::{
     context::{AgentId, IntegrationId, Selection, TenantId, Tier, UserId},
     decide::{
-        files::source::Mark,
-        judge::{Judgement, Question},
-        parts::{
-            act::{self, Act, Seen},
-            credential,
-            guard::Effect,
-            promise::Request,
-            tenant::{Integration, Tenant},
+        files::{
+            bundle::Verification,
+            outline::Outline,
+            problem::Problems,
+            source::{Mark, Sources},
         },
+        judge::{Judgement, Question},
+        parts::{credential, guard::Effect, promise::Request, tenant::Integration},
         policy::Policy,
     },
-    plan::LimitRule,
+    plan::{LimitRule, PrivateReach},
     refusal::Reason,
+    target::Host,
 };
+pub use document::{Edit, Op};
+pub use remedy::Remedy;
+
+/// A policy with what is written where, to be asked about.
+pub struct Examined {
+    policy: Policy,
+    outline: Outline,
+}
 
 /// Who would ask for what; the words of the command line.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +70,7 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The smallest change that would allow a refused request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub change: Option<String>,
+    pub change: Option<Remedy>,
 }
 
 /// One step.
@@ -74,52 +86,98 @@ pub struct Step {
     pub at: Option<Mark>,
 }
 
-/// Explains what the policy decides.
-///
-/// # Errors
-/// When a word of the inquiry is none: a message that says which.
-pub fn explain(policy: &Policy, inquiry: &Inquiry<'_>) -> Result<Explanation, String> {
-    let request = Request::read(inquiry.request)?;
-    let bad = |bad: crate::context::BadIdentifier| bad.to_string();
-    let tenant = TenantId::parse(inquiry.tenant).map_err(bad)?;
-    let agent = AgentId::parse(inquiry.agent).map_err(bad)?;
-    let user = inquiry.user.map(UserId::parse).transpose().map_err(bad)?;
-    let integration = inquiry.integration.map(IntegrationId::parse).transpose().map_err(bad)?;
-    let selection = Selection { integration, tier: None };
-    let question = Question {
-        tenant: &tenant,
-        agent: &agent,
-        user: user.as_ref(),
-        ask: request.ask,
-        method: request.method,
-        target: &request.target,
-        seen: &request.seen,
-        selection: &selection,
-        token: None,
-        at: inquiry.at,
-    };
-    let judgement = policy.judge(&question);
-    let mut steps = vec![step("token", who(inquiry), None)];
-    if let Some(found) = policy.tenant_or_disabled(&tenant) {
-        let state = if found.disabled { ", disabled" } else { "" };
-        let mode = if judgement.enforced() { "" } else { ", in shadow mode" };
-        steps.push(step("tenant", format!("{tenant}{state}{mode}"), Some(policy.mark(found.span))));
-        if let Some(entry) = found.agent(&agent) {
-            let state = if entry.disabled { ", disabled" } else { "" };
-            steps.push(step("agent", format!("{agent}{state}"), Some(policy.mark(entry.span))));
-        }
+impl Examined {
+    /// Loads a file or a directory, verified where that is demanded.
+    ///
+    /// # Errors
+    /// As [`Policy::load_verified`].
+    pub fn load(path: &Path, verification: Option<&Verification>) -> Result<Self, Problems> {
+        Self::of(&Policy::sources(path, verification)?)
     }
-    ground(policy, &judgement, &mut steps);
-    let refused = judgement.permit().err().or(judgement.objection());
-    Ok(Explanation {
-        allowed: judgement.permit().is_ok(),
-        enforced: judgement.enforced(),
-        approval: judgement.permit().is_ok_and(|permit| permit.approval.is_some()),
-        code: refused.map(|reason| reason.facts().code),
-        detail: refused.map(Reason::detail),
-        change: refused.map(|reason| change(policy, &question, &judgement, reason)),
-        steps,
-    })
+
+    /// Reads a policy from a text; `name` stands for the file.
+    ///
+    /// # Errors
+    /// As [`Policy::from_text`].
+    pub fn from_text(name: &str, text: &str) -> Result<Self, Problems> {
+        Self::of(&Sources::text(name, text))
+    }
+
+    fn of(sources: &Sources) -> Result<Self, Problems> {
+        let (policy, outline) = Policy::compile_with_outline(sources)?;
+        Ok(Self { policy, outline })
+    }
+
+    /// Explains what the policy decides, and what the client would get.
+    ///
+    /// # Errors
+    /// When a word of the inquiry is none: a message that says which.
+    pub fn explain(&self, inquiry: &Inquiry<'_>) -> Result<Explanation, String> {
+        let policy = &self.policy;
+        let request = Request::read(inquiry.request)?;
+        let bad = |bad: crate::context::BadIdentifier| bad.to_string();
+        let tenant = TenantId::parse(inquiry.tenant).map_err(bad)?;
+        let agent = AgentId::parse(inquiry.agent).map_err(bad)?;
+        let user = inquiry.user.map(UserId::parse).transpose().map_err(bad)?;
+        let integration = inquiry.integration.map(IntegrationId::parse).transpose().map_err(bad)?;
+        let selection = Selection { integration, tier: None };
+        let question = Question {
+            tenant: &tenant,
+            agent: &agent,
+            user: user.as_ref(),
+            ask: request.ask,
+            method: request.method,
+            target: &request.target,
+            seen: &request.seen,
+            selection: &selection,
+            token: None,
+            at: inquiry.at,
+        };
+        let (seen, malformed) = match asked::seen(policy, &question) {
+            Ok(seen) => (seen, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let asked = Question { seen: seen.as_deref().unwrap_or(question.seen), ..question };
+        let judgement = policy.judge(&asked);
+        let mut steps = vec![step("token", who(inquiry), None)];
+        if let Some(found) = policy.tenant_or_disabled(&tenant) {
+            let state = if found.disabled { ", disabled" } else { "" };
+            let mode = if judgement.enforced() { "" } else { ", in shadow mode" };
+            steps.push(step("tenant", format!("{tenant}{state}{mode}"), Some(policy.mark(found.span))));
+            if let Some(entry) = found.agent(&agent) {
+                let state = if entry.disabled { ", disabled" } else { "" };
+                steps.push(step("agent", format!("{agent}{state}"), Some(policy.mark(entry.span))));
+            }
+        }
+        ground(policy, &judgement, &mut steps);
+        let permit = judgement.permit();
+        let later = permit.ok().and_then(asked::not_yet);
+        let stopped = malformed.as_ref().or(permit.err()).or(later.as_ref());
+        let refused = stopped.or(judgement.objection());
+        let change = match (&malformed, &later, refused) {
+            (None, Some(reason), _) => Some(not_yet(reason)),
+            (_, _, Some(_)) => Some(remedy::find(policy, &self.outline, &question)),
+            (_, _, None) => None,
+        };
+        Ok(Explanation {
+            allowed: stopped.is_none(),
+            enforced: judgement.enforced(),
+            approval: permit.is_ok_and(|permit| permit.approval.is_some()),
+            code: refused.map(|reason| reason.facts().code),
+            detail: refused.map(Reason::detail),
+            change,
+            steps,
+        })
+    }
+}
+
+/// What the policy allows, and is not there yet.
+fn not_yet(reason: &Reason) -> Remedy {
+    let say = match reason {
+        Reason::CredentialMissing { what } => format!("the policy allows it, but {what}"),
+        _ => "the policy allows it, once a human agrees; nobody can be asked yet".to_owned(),
+    };
+    Remedy { say, patch: Vec::new() }
 }
 
 fn who(inquiry: &Inquiry<'_>) -> String {
@@ -161,9 +219,17 @@ fn ground(policy: &Policy, judgement: &Judgement<'_>, steps: &mut Vec<Step>) {
             steps.push(step("approval", found, None));
         }
         steps.push(step("tier", tier(&permit.tier), Some(policy.mark(integration.span))));
-        attach(policy, integration, steps);
+        if permit.integration.is_some() {
+            attach(policy, integration, steps);
+        } else {
+            let found = "none: what shadow mode lets out without a role carries no credential";
+            steps.push(step("credential", found.to_owned(), None));
+        }
         let (scheme, authority) = &permit.upstream;
-        let found = format!("{}://{authority}", scheme.as_str());
+        let mut found = format!("{}://{authority}", scheme.as_str());
+        if matches!(authority.host, Host::Address(_)) && service.plan.private == PrivateReach::Nowhere {
+            found.push_str(", which is refused where it is a private address: see `allow_private_addresses`");
+        }
         steps.push(step("upstream", found, Some(policy.mark(service.span))));
     }
 }
@@ -184,67 +250,10 @@ fn attach(policy: &Policy, integration: &Integration, steps: &mut Vec<Step>) {
     steps.push(step("credential", found, Some(policy.mark(integration.span))));
 }
 
-/// The smallest change that would allow what is refused.
-fn change(policy: &Policy, question: &Question<'_>, judgement: &Judgement<'_>, reason: &Reason) -> String {
-    let (tenant, agent) = (question.tenant, question.agent);
-    let integration = judgement.integration().map_or("INTEGRATION", |i| i.id.as_str());
-    let service = judgement.integration().map_or("SERVICE", |i| i.service.plan.id.as_str());
-    let found = policy.tenant_or_disabled(tenant);
-    match reason {
-        Reason::TenantUnknown if found.is_some() => format!("take `disabled` from tenants.{tenant}"),
-        Reason::TenantUnknown => format!("add `{tenant}` to `tenants`"),
-        Reason::AgentUnknown if found.and_then(|t: &Tenant| t.agent(agent)).is_some_and(|a| a.disabled) => {
-            format!("take `disabled` from tenants.{tenant}.agents.{agent}")
-        }
-        Reason::AgentUnknown => {
-            format!("add `{agent}: {{{integration}: ROLE}}` to tenants.{tenant}.agents")
-        }
-        Reason::DestinationNotAllowed { .. } if question.selection.integration.is_some() => {
-            format!("name an integration of {tenant} that covers {}", question.target.authority)
-        }
-        Reason::DestinationNotAllowed { port: true, .. } => {
-            format!("add `{}` to the service's `hosts`", question.target.authority)
-        }
-        Reason::DestinationNotAllowed { host, .. } => {
-            format!("add an integration to tenants.{tenant} whose service has the host `{host}`")
-        }
-        Reason::ActionDenied { needed_role: Some(role), .. } => {
-            format!("write `{integration}: {role}` in tenants.{tenant}.agents.{agent}")
-        }
-        Reason::ActionDenied { .. } => match judgement.guards().last() {
-            Some(guard) if guard.when.is_some() => {
-                format!("{} takes it away while its `when` holds, or cannot be told", guard.label)
-            }
-            Some(guard) => format!("{} takes it away from everybody", guard.label),
-            None => format!("add `{}` to a role of services.{service}", line_for(question)),
-        },
-        Reason::IntegrationAmbiguous { candidates } => {
-            let names: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
-            format!("choose one with `X-Agent-Integration`: {}", names.join(", "))
-        }
-        Reason::UserMissing => "use a token that names a user".to_owned(),
-        other => other.detail(),
-    }
-}
-
-/// The line of a role that would allow a question.
-fn line_for(question: &Question<'_>) -> String {
-    match question.seen {
-        Seen::Mcp(body) => body.items().first().map_or_else(String::new, |item| Act::from(item).to_string()),
-        Seen::GraphQl(operations) => {
-            act::fields(operations).next().map_or_else(String::new, |act| act.to_string())
-        }
-        Seen::Nothing | Seen::Unclear(_) => {
-            format!("{} {}", question.method.as_str(), question.target.path)
-        }
-    }
-}
-
 /// The explanation for a terminal.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match (self.allowed, &self.code) {
-            (true, None) if self.approval => "allowed, once a human agrees".to_owned(),
             (true, None) => "allowed".to_owned(),
             (true, Some(code)) => format!("allowed in shadow, enforcing would refuse it: {code}"),
             (false, code) => format!("refused: {}", code.unwrap_or_default()),
@@ -261,7 +270,7 @@ impl fmt::Display for Explanation {
         }
         if let Some(change) = &self.change {
             f.write_char('\n')?;
-            write!(f, "  to allow it: {change}")?;
+            write!(f, "  to allow it: {}", change.say)?;
         }
         Ok(())
     }
@@ -307,3 +316,6 @@ impl Probe {
         policy.judge(&question).permit().is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;
