@@ -49,8 +49,10 @@ pub struct Remedy {
 enum Step {
     /// A change of the policy.
     Change(Vec<Edit>, String),
-    /// It is not the policy that has to change.
-    Elsewhere(String),
+    /// It is the request that has to change.
+    Client(String),
+    /// Nothing allows it.
+    Never(String),
 }
 
 /// Finds it.
@@ -88,7 +90,11 @@ pub(super) fn find(policy: &Policy, outline: &Outline, question: &Question<'_>) 
             }
         };
         match step {
-            Step::Elsewhere(say) => return elsewhere(say),
+            Step::Never(say) => return elsewhere(say),
+            Step::Client(say) => {
+                said.push(say);
+                return elsewhere(said.join(", and "));
+            }
             Step::Change(edits, sentence) => {
                 for edit in edits {
                     patch.push(located(edit, policy, outline, &patch));
@@ -180,8 +186,8 @@ impl Search<'_, '_> {
                 }
             }
             Reason::IntegrationAmbiguous { candidates } => self.choice(candidates),
-            Reason::UserMissing => Step::Elsewhere("use a token that names a user".to_owned()),
-            other => Step::Elsewhere(never(&other.detail())),
+            Reason::UserMissing => Step::Client("use a token that names a user".to_owned()),
+            other => Step::Never(never(&other.detail())),
         }
     }
 
@@ -208,7 +214,7 @@ impl Search<'_, '_> {
         let listed = |names: &[&IntegrationId]| {
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         };
-        Step::Elsewhere(if good.is_empty() {
+        Step::Client(if good.is_empty() {
             let all: Vec<&IntegrationId> = candidates.iter().collect();
             format!("choose one with `X-Agent-Integration`, and ask again: {} refuse this, too", listed(&all))
         } else {
@@ -236,13 +242,13 @@ impl Search<'_, '_> {
                 .map(|c| format!("`{}`", c.integration.id))
                 .collect();
             if !others.is_empty() {
-                return Step::Elsewhere(format!(
+                return Step::Client(format!(
                     "choose another one with `X-Agent-Integration`: {}",
                     others.join(", ")
                 ));
             }
             if found.integration(wanted.as_str()).is_some() {
-                return Step::Elsewhere(format!(
+                return Step::Client(format!(
                     "choose another integration than `{wanted}`, which does not cover {to}"
                 ));
             }
@@ -274,7 +280,7 @@ impl Search<'_, '_> {
         if let Some(wanted) =
             wanted.filter(|wanted| self.document.has(&["tenants", tenant, "integrations", wanted]))
         {
-            return Step::Elsewhere(format!(
+            return Step::Client(format!(
                 "choose another integration than `{wanted}`, which does not cover this"
             ));
         }
@@ -289,7 +295,7 @@ impl Search<'_, '_> {
             role.replace("caller".to_owned());
             let value = match self.own_service() {
                 Ok(value) => value,
-                Err(why) => return Step::Elsewhere(never(why)),
+                Err(why) => return Step::Never(never(why)),
             };
             let name = self.free(&["services"]);
             let host = &question.target.authority;
@@ -394,7 +400,7 @@ impl Search<'_, '_> {
             && !endpoint.takes(question.method, path)
         {
             if service.is_at(path) {
-                return Step::Elsewhere(never(
+                return Step::Never(never(
                     "at an MCP server's endpoint, a role grants messages and nothing else",
                 ));
             }
@@ -402,7 +408,7 @@ impl Search<'_, '_> {
         }
         let (at, lines) = match lines(question, service, role) {
             Ok(found) => found,
-            Err(why) => return Step::Elsewhere(never(why)),
+            Err(why) => return Step::Never(never(why)),
         };
         let mut edits = Vec::new();
         let mut said = String::new();
@@ -503,5 +509,5 @@ fn change(edit: Edit, say: String) -> Step {
 }
 
 fn unknown() -> Step {
-    Step::Elsewhere("no small change of the policy allows it".to_owned())
+    Step::Never("no small change of the policy allows it".to_owned())
 }
