@@ -203,7 +203,7 @@ fn a_constant_is_never_shown() {
         &format!("~ t {other}{from}, with other details\n"),
         &format!("~ t {other}{from}, with other details\n"),
     );
-    let (policy, _) = compiled(&basic("AC123", "\"env:PASSWORD\""));
+    let examined = crate::decide::Examined::from_text("p.yaml", &basic("AC123", "\"env:PASSWORD\"")).unwrap();
     let inquiry = crate::decide::Inquiry {
         tenant: "t",
         agent: "bot",
@@ -212,7 +212,7 @@ fn a_constant_is_never_shown() {
         at: None,
         integration: None,
     };
-    let explained = crate::decide::explain(&policy, &inquiry).unwrap().to_string();
+    let explained = examined.explain(&inquiry).unwrap().to_string();
     assert!(explained.contains("from a constant and env:PASSWORD"), "{explained}");
     assert!(!explained.contains("AC123"), "{explained}");
 }
