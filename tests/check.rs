@@ -191,3 +191,85 @@ fn a_program_reads_a_difference() {
     let ran = egret(here.path(), &["diff", "old.yaml", "old.yaml", "--json"]);
     assert_eq!((ran.code, ran.out.as_str()), (0, "{\"changed\":false,\"changes\":[]}\n"));
 }
+
+/// Policies with a slip beside a secret; `$` is the secret.
+const SLIPS: [&str; 33] = [
+    // In the place of a credential nothing is shown that is no reference.
+    "I      a: {credential: {bearer:$}}",
+    "I      a: {credential: {bearer $}}",
+    "I      a: {credential: {$}}",
+    "I      a: {credential:$}",
+    "I      a: {credential: {static: {bearer:$}}}",
+    "I      a: {credential: !!binary $}",
+    "I      a: {credential: !!null $}",
+    "I      a: {credential: !$}",
+    "I      a: {credential: {static: {header: {\"X-Key: $\": x}}}}",
+    "I      a: {credential: {statc: {bearer: \"env:A\"}}} # $",
+    "I      a:\n        credential: {static: {bearer: x\n          $}}",
+    // Where the file is no YAML, its shape does not tell what is what.
+    "I      a:\n        credential:\n      $",
+    "I      a:\n        credential: {static: {bearer: [\n        $",
+    "I      a:\n        credential: {static: {bearer:\n        \t$}}",
+    "I      a:\n        credential: &x $",
+    "I      a:\n        credential: %$",
+    "I      a:\n        credential: x: $",
+    "I      a: {credential: {static: {bearer: \"\\q$\"}}}",
+    "I      a: {credential: none}\n---\n$",
+    "G    when: 'request.path == \"$'",
+    "G    when: 'request.path == \"$",
+    // URLs, wherever they stand.
+    "S{hosts: ['https://me:$@a.example'], roles: {r: [GET /x]}}",
+    "S{hosts: ['me:$@a.example'], roles: {r: [GET /x]}}",
+    "S{mcp: 'https://me:$@a.example/mcp', roles: {r: [tool x]}}",
+    "S{mcp: 'https://a.example/mcp?key=$', roles: {r: [tool x]}}",
+    "S{hosts: [a.example], roles: {r: ['GET /x?key=$']}}",
+    "S{hosts: [a.example], roles: {r: ['GET https://me:$@a.example/x']}}",
+    "S{hosts: [a.example], strip: {headers: ['X-Key: $']}, roles: {r: [GET /x]}}",
+    "T    allow: [GET https://me:$@a.example/x]",
+    "T    allow: ['GET https://a.example/x?key=$']",
+    // Names are shown, unless they look like a secret.
+    "I      a: {credential: none}\n    agents: {b: {a: sk-live-$}}",
+    "I      a: {service: sk-live-$, credential: none}",
+    "Isk-live-$: x",
+];
+
+#[test]
+fn no_slip_shows_a_secret() {
+    const SECRET: &str = "2hunter4horse";
+    let service = "version: 1\nservices:\n  a: ";
+    let known = "version: 1\nservices:\n  a: {hosts: [a.example], roles: {r: [GET /x]}}\n";
+    for slip in SLIPS {
+        let (kind, rest) = slip.split_at(1);
+        let before = match kind {
+            "S" => service.to_owned(),
+            "I" => format!("{known}tenants:\n  t:\n    integrations:\n"),
+            "G" => format!("{known}guards:\n  - match: DELETE **\n    deny: no\n"),
+            _ => format!("{known}tests:\n  - as: t/b\n"),
+        };
+        let text = format!("{before}{}\n", rest.replace('$', SECRET));
+        let here = directory(&[("policy.yaml", &text)]);
+        for arguments in [
+            &["check", "policy.yaml"][..],
+            &["check", "policy.yaml", "--json"],
+            &["check", "policy.yaml", "--format", "github"],
+            &["fmt", "--check", "policy.yaml"],
+        ] {
+            let ran = egret(here.path(), arguments);
+            assert!(!ran.out.contains(SECRET) && !ran.err.contains(SECRET), "{slip}\n{}{}", ran.out, ran.err);
+            assert!(ran.code == 1 || arguments[0] == "fmt", "{slip}\n{}{}", ran.out, ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_key_without_a_space_behind_its_colon_is_explained() {
+    let policy = POLICY.replace("credential: none", "credential: {bearer:env:KEY}");
+    let here = directory(&[("policy.yaml", &policy)]);
+    let ran = egret(here.path(), &["check", "policy.yaml"]);
+    assert!(ran.err.contains("error: a credential has no such key\n"), "{}", ran.err);
+    let policy = policy.replace("{bearer:env:KEY}", "{static:env:KEY}");
+    let here = directory(&[("policy.yaml", &policy)]);
+    let ran = egret(here.path(), &["check", "policy.yaml"]);
+    let hint = "a colon and a space stand between a key and its value: `static: …`";
+    assert!(ran.err.contains(hint), "{}", ran.err);
+}

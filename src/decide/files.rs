@@ -8,4 +8,5 @@ pub(super) mod problem;
 pub(super) mod reader;
 pub(super) mod sign;
 pub(super) mod source;
+pub(super) mod veil;
 pub(super) mod yaml;

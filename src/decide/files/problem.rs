@@ -5,7 +5,10 @@ use std::{fmt, ops::Range, path::Path};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::source::{Mark, Sources, Span, Unreadable};
+use super::{
+    source::{Mark, Sources, Span, Unreadable},
+    veil,
+};
 
 /// Problems shown of one policy; the rest is counted.
 const SHOWN: usize = 100;
@@ -14,6 +17,10 @@ const SHOWN: usize = 100;
 const KEPT: usize = 1_000;
 /// Characters of a line that an excerpt shows.
 const WIDTH: usize = 160;
+/// Characters of a line that are looked at for an excerpt: so many that a word which is cut is too long to be shown.
+const SEEN: usize = 480;
+/// Values that say nothing, in a place for secrets, too.
+const NO_SECRET: [&str; 4] = ["true", "false", "null", "~"];
 
 /// One mistake.
 #[derive(Debug, Clone, Serialize)]
@@ -266,15 +273,15 @@ impl Findings {
             file: mark.file.to_string(),
             line: mark.line,
             column: mark.column,
-            message: finding.message.clone(),
-            hint: finding.hint.clone(),
+            message: veil::veil(&finding.message),
+            hint: finding.hint.as_deref().map(veil::veil),
             also: finding.also.map(|(span, _)| sources.place(span)),
             excerpts,
         }
     }
 
-    /// The line around a place, with secrets blotted out. Where the tree is not known, a line that looks as if it
-    /// held a credential is not shown at all.
+    /// The line around a place: without comments, and with everything blotted out that may be a secret. Where the
+    /// tree is not known, that is all but keys and what stands behind harmless ones.
     fn excerpt(
         &self,
         finding: &Finding,
@@ -283,26 +290,53 @@ impl Findings {
         sources: &Sources,
     ) -> Option<Excerpt> {
         let text = sources.text_of(span.file)?;
-        let line = text.split_inclusive('\n').nth(span.line as usize - 1)?;
-        let line_start = line.as_ptr() as usize - text.as_ptr() as usize;
-        let line = line.trim_end_matches(['\n', '\r']);
-        if finding.shape == Shape::Unknown && looks_secret(line) {
+        let (line_start, column) = match finding.shape {
+            Shape::Known => span.in_line(text)?,
+            Shape::Unknown => span.in_line_by_number(text)?,
+        };
+        let line = text.get(line_start..)?.split(['\n', '\r']).next()?;
+        let column = column.min(line.len());
+        // A file may be one line of megabytes: only what is near is looked at.
+        let near = window(line, column, SEEN);
+        let mut shown = line.get(near.clone())?.to_owned();
+        let start = line_start + near.start;
+        let column = column - near.start;
+        let end = (column + span.length as usize).min(shown.len()).max(column);
+        let marked = if finding.shape == Shape::Known { column..end } else { 0..0 };
+        let comment = comment(&shown, marked.end);
+        self.blot_secrets(&mut shown, span.file, start);
+        blot_tags(&mut shown, &marked);
+        shown.truncate(comment);
+        let mut shown = match finding.shape {
+            Shape::Known => veil::veil(&shown),
+            Shape::Unknown => veil::veil_unparsed(&shown),
+        };
+        let column = column.min(shown.len());
+        let cut = window(&shown, column, WIDTH);
+        shown = shown.get(cut.clone())?.trim_end().to_owned();
+        let end = end.min(cut.end).max(column) - cut.start;
+        let from = (column - cut.start).min(shown.len());
+        if shown.is_empty() {
             return None;
         }
-        let mut shown = line.to_owned();
-        let end = line_start + line.len();
-        let first = self.secrets.partition_point(|s| (s.file, s.end()) <= (span.file, line_start));
+        let range = from..end.min(shown.len()).max(from);
+        Some(Excerpt { mark: sources.place(span), line: shown, range, label })
+    }
+
+    /// Blots out the secrets in a part of a file that begins at `start`.
+    fn blot_secrets(&self, shown: &mut String, file: u32, start: usize) {
+        let end = start + shown.len();
+        let first = self.secrets.partition_point(|s| (s.file, s.end()) <= (file, start));
         for secret in self.secrets.iter().skip(first) {
-            if (secret.file, secret.start as usize) >= (span.file, end) {
+            if (secret.file, secret.start as usize) >= (file, end) {
                 break;
             }
-            blot(&mut shown, line_start, secret);
+            let from = (secret.start as usize).max(start) - start;
+            let until = secret.end().saturating_sub(start).min(shown.len());
+            if !shown.get(from..until).is_some_and(|text| NO_SECRET.contains(&text)) {
+                veil::blot(shown, from, until);
+            }
         }
-        blot_tags(&mut shown);
-        let column = line.char_indices().nth(span.column as usize - 1).map_or(line.len(), |(at, _)| at);
-        let end = (column + span.length as usize).min(line.len()).max(column);
-        let (line, range) = crop(&shown, column..end);
-        Some(Excerpt { mark: sources.place(span), line, range, label })
     }
 }
 
@@ -319,56 +353,46 @@ fn joined(mut spans: Vec<Span>) -> Vec<Span> {
     spans
 }
 
-fn blot(line: &mut String, line_start: usize, secret: &Span) {
-    let from = (secret.start as usize).max(line_start) - line_start;
-    let until = secret.end().saturating_sub(line_start).min(line.len());
-    if from < until && line.is_char_boundary(from) && line.is_char_boundary(until) {
-        line.replace_range(from..until, &"*".repeat(until - from));
-    }
-}
-
-/// A value that begins with `!` is a tag to YAML, and so in no tree: a secret may begin like that.
-fn blot_tags(line: &mut String) {
+/// A value that begins with `!` is a tag to YAML, and so in no tree: a secret may begin like that. What follows a tag
+/// may be read as something else than what stands there. Within the marked value, `!` is a character like others.
+fn blot_tags(line: &mut String, marked: &Range<usize>) {
     let mut last = ' ';
-    let mut tag = false;
-    *line = line
-        .chars()
-        .map(|c| {
-            tag = if tag {
-                !(c.is_whitespace() || ",]}".contains(c))
-            } else {
-                c == '!' && " \t:,[{".contains(last)
-            };
-            last = c;
-            // Byte for byte, so that places stay where they are.
-            if tag { "*".repeat(c.len_utf8()) } else { c.to_string() }
-        })
-        .collect();
-}
-
-fn looks_secret(line: &str) -> bool {
-    const WORDS: [&str; 10] =
-        ["credential", "static", "bearer", "basic", "password", "secret", "header", "query", "token", "key"];
-    let line = line.to_ascii_lowercase();
-    WORDS.iter().any(|word| line.contains(word))
-        || line
-            .split(|c: char| !(c.is_ascii_alphanumeric() || "_-+/=".contains(c)))
-            .any(|word| word.len() >= 24)
-}
-
-/// Long lines (a whole policy in one line is YAML, too) are cut to a window around the place.
-fn crop(line: &str, range: Range<usize>) -> (String, Range<usize>) {
-    if line.len() <= WIDTH {
-        return (line.to_owned(), range);
+    let tag = line.char_indices().find(|(at, c)| {
+        let inside = *at > marked.start && *at < marked.end;
+        let begins = *c == '!' && " \t:,[{".contains(last) && !inside;
+        last = *c;
+        begins
+    });
+    if let Some((at, _)) = tag {
+        let end = line.len();
+        veil::blot(line, at, end);
     }
-    let mut from = range.start.saturating_sub(WIDTH / 2);
+}
+
+/// Where the comment of a line begins that ends after `from`. A `#` in quotes counts, too: what follows is not shown
+/// either.
+fn comment(line: &str, from: usize) -> usize {
+    let mut last = ' ';
+    let found = line.char_indices().find(|(at, c)| {
+        let begins = *c == '#' && last.is_whitespace() && *at >= from;
+        last = *c;
+        begins
+    });
+    found.map_or(line.len(), |(at, _)| at)
+}
+
+/// At most `width` bytes of a line, around a place.
+fn window(line: &str, place: usize, width: usize) -> Range<usize> {
+    if line.len() <= width {
+        return 0..line.len();
+    }
+    let mut from = place.saturating_sub(width / 2);
     while !line.is_char_boundary(from) {
         from -= 1;
     }
-    let mut until = (from + WIDTH).min(line.len());
+    let mut until = (from + width).min(line.len());
     while !line.is_char_boundary(until) {
         until -= 1;
     }
-    let end = range.end.min(until).max(range.start);
-    (line.get(from..until).unwrap_or_default().to_owned(), range.start - from..end - from)
+    from..until
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::{
     problem::Findings,
     source::Span,
+    veil,
     yaml::{Key, Node, Value},
 };
 use crate::context::BadIdentifier;
@@ -30,11 +31,7 @@ impl<'n> Fields<'n> {
         for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
             // A misspelt key may hide a credential.
             hide(value, findings);
-            findings.report(key.span, format!("{what} has no key `{}`", short(&key.text)));
-            match closest(&key.text, known.iter().copied()) {
-                Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
-                None => findings.hint(format!("its keys are {}", list(known.iter().copied()))),
-            };
+            unknown_key(key, value, what, known, findings);
         }
         Some(Self { entries, span: node.span })
     }
@@ -55,6 +52,27 @@ impl<'n> Fields<'n> {
     pub(in crate::decide) fn span(&self) -> Span {
         self.span
     }
+}
+
+/// Reports a key that a mapping does not have. In `{bearer:KEY}` and `{bearer KEY}` all of it is a key to YAML, and
+/// none of it is shown.
+fn unknown_key(key: &Key, value: &Node, what: &str, known: &[&str], findings: &mut Findings) {
+    let meant = closest(&key.text, known.iter().copied());
+    if meant.is_none() && (matches!(value.value, Value::Null) || !veil::is_name(&key.text)) {
+        findings.secret(key.span);
+        findings.report(key.span, format!("{what} has no such key"));
+        let first = key.text.split([':', ' ']).next().unwrap_or_default();
+        if known.contains(&first) {
+            findings.hint(format!("a colon and a space stand between a key and its value: `{first}: …`"));
+            return;
+        }
+    } else {
+        findings.report(key.span, format!("{what} has no key `{}`", short(&key.text)));
+    }
+    match meant {
+        Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
+        None => findings.hint(format!("its keys are {}", list(known.iter().copied()))),
+    };
 }
 
 /// The entries of a mapping with free keys. Merge keys and repeated keys are reported, and left out.
@@ -196,6 +214,10 @@ pub(in crate::decide) fn each<T>(
         match parse(text) {
             Ok(value) => parsed.push(value),
             Err(message) => {
+                // `X-Api-Key: KEY` where names of headers stand.
+                if text.contains(": ") {
+                    hide(item, findings);
+                }
                 findings.report(item.span, message);
             }
         }
@@ -203,13 +225,26 @@ pub(in crate::decide) fn each<T>(
     parsed
 }
 
-/// Keeps every value below a node out of excerpts.
+/// Keeps every value below a node out of excerpts, and keys that are no names.
 pub(in crate::decide) fn hide(node: &Node, findings: &mut Findings) {
+    hide_but(node, &|_| false, findings);
+}
+
+/// As [`hide`], but texts that are `plain` stay readable.
+pub(in crate::decide) fn hide_but(node: &Node, plain: &dyn Fn(&str) -> bool, findings: &mut Findings) {
     match &node.value {
-        Value::Text(_) => findings.secret(node.span),
-        Value::List(items) => items.iter().for_each(|item| hide(item, findings)),
-        Value::Map(entries) => entries.iter().for_each(|(_, value)| hide(value, findings)),
-        Value::Null | Value::Bool(_) => {}
+        Value::Text(text) if plain(text) => {}
+        // Also what a tag makes nothing of: `!!null KEY`.
+        Value::Text(_) | Value::Null | Value::Bool(_) => findings.secret(node.span),
+        Value::List(items) => items.iter().for_each(|item| hide_but(item, plain, findings)),
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                if !veil::is_name(&key.text) {
+                    findings.secret(key.span);
+                }
+                hide_but(value, plain, findings);
+            }
+        }
     }
 }
 

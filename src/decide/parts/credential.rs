@@ -37,7 +37,7 @@ impl Attach {
     /// Reads a service's `attach`.
     pub(in crate::decide) fn read(node: &Node, findings: &mut Findings) -> Option<Self> {
         // A secret may stand here by mistake: no excerpt shows what is no placeholder.
-        conceal(node, &|text| Placeholders.is_slot(text), findings);
+        reader::hide_but(node, &|text| Placeholders.is_slot(text), findings);
         let placements = places::read(node, &Placeholders, findings);
         (!placements.is_empty()).then_some(Self { placements })
     }
@@ -89,7 +89,7 @@ pub(in crate::decide) fn read(
     findings: &mut Findings,
 ) -> Option<Credential> {
     // Whatever stands here may be a secret by mistake: no excerpt shows a value that is not a reference.
-    conceal(node, &|text| is_reference(text) || text == "none", findings);
+    reader::hide_but(node, &|text| is_reference(text) || text == "none", findings);
     let references = References { base: around.base };
     if let Value::Text(text) = &node.value {
         if text == "none" {
@@ -209,20 +209,6 @@ fn attach_of<'a>(span: Span, around: Around<'a>, findings: &mut Findings) -> Opt
             .hint("write how it is attached, such as `{static: {bearer: \"env:NAME\"}}`, or give the service `attach`");
     }
     attach
-}
-
-/// Hides values from excerpts, but those that are known to hold no secret.
-fn conceal(node: &Node, is_plain: &dyn Fn(&str) -> bool, findings: &mut Findings) {
-    match &node.value {
-        Value::Text(text) => {
-            if !is_plain(text) {
-                findings.secret(node.span);
-            }
-        }
-        Value::List(items) => items.iter().for_each(|item| conceal(item, is_plain, findings)),
-        Value::Map(entries) => entries.iter().for_each(|(_, value)| conceal(value, is_plain, findings)),
-        Value::Null | Value::Bool(_) => {}
-    }
 }
 
 /// For `explain`: what goes where, by reference only.
