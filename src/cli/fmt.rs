@@ -128,7 +128,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
 fn unformatted(error: &Unformatted) -> bool {
     match error {
         Unformatted::Malformed(problems) => say(problems),
-        Unformatted::Changed(_) => {
+        Unformatted::Changed(_) | Unformatted::Moved(_) => {
             message(error);
             true
         }

@@ -1,5 +1,7 @@
 //! Policy files: from bytes to a tree in which everything has its place, and what is wrong with them.
 
+pub(super) mod allow;
+mod aside;
 pub(super) mod bundle;
 pub(super) mod format;
 pub(super) mod git;

@@ -8,6 +8,8 @@ use pretty_yaml::config::{FormatOptions, LanguageOptions, LayoutOptions};
 use yaml_parser::SyntaxKind;
 
 use super::{
+    allow,
+    aside::{Aside, Keep},
     problem::{Findings, Problems},
     source::{self, Sources},
     yaml::{self, Malformed, Node, Value},
@@ -25,6 +27,11 @@ pub enum Unformatted {
     /// The result would not be the same policy, or would lack a comment. Never seen; nothing is written.
     #[error("{0}: formatting would change what the file says, so it stays as it is; please report it")]
     Changed(String),
+    /// A comment that allows something would come to allow something else. Nothing is written.
+    #[error(
+        "{0}: formatting would part an `# egret: allow` from what it allows, so the file stays as it is; hint: write the comment at the end of that line, or in a line of its own above it"
+    )]
+    Moved(String),
 }
 
 /// Formats the text of one policy file; `name` stands for the file in problems.
@@ -32,12 +39,39 @@ pub enum Unformatted {
 /// # Errors
 /// When the text is no YAML, or when the result is not proven to say the same.
 pub fn format(name: &str, text: &str) -> Result<String, Unformatted> {
-    let before = yaml::parse(text, FILE).map_err(|bad| Unformatted::Malformed(problems(name, text, bad)))?;
-    let changed = || Unformatted::Changed(name.to_owned());
-    let formatted = pretty_yaml::format_text(text, &options()).map_err(|_| changed())?;
-    let after = yaml::parse(&formatted, FILE).map_err(|_| changed())?;
-    let same = same(&before, &after) && comments(text) == comments(&formatted);
-    if same { Ok(formatted) } else { Err(changed()) }
+    let malformed = |bad| Unformatted::Malformed(problems(name, text, bad));
+    let read = yaml::parse(text, FILE).map_err(malformed)?;
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let before = yaml::parse(&text, FILE).map_err(malformed)?;
+    let allowed = allow::of_all(&before, &text);
+    for keep in [Keep::None, Keep::Allowed] {
+        let changed = || Unformatted::Changed(name.to_owned());
+        let formatted = settled(&text, keep).ok_or_else(changed)?;
+        let after = yaml::parse(&formatted, FILE).map_err(|_| changed())?;
+        if !same(&read, &after) || comments(&text) != comments(&formatted) {
+            return Err(changed());
+        }
+        if allow::of_all(&after, &formatted) == allowed {
+            return Ok(formatted);
+        }
+    }
+    Err(Unformatted::Moved(name.to_owned()))
+}
+
+/// Writes a text until writing it again changes nothing.
+fn settled(text: &str, keep: Keep) -> Option<String> {
+    let mut last = text.to_owned();
+    for _ in 0..4 {
+        let aside = Aside::of(&last, keep)?;
+        let formatted = pretty_yaml::format_text(&aside.text, &options()).ok()?;
+        let lines: Vec<&str> = formatted.split('\n').map(|line| line.trim_end_matches(' ')).collect();
+        let next = aside.back(&lines.join("\n"))?;
+        if next == last {
+            return Some(next);
+        }
+        last = next;
+    }
+    None
 }
 
 /// The files that a policy consists of: the one that `path` is, or all below it.
@@ -152,6 +186,50 @@ tenants: {
     }
 
     #[test]
+    fn block_scalars_keep_their_blanks() {
+        for text in [
+            "a: |\n  text  \n  more\nb: 1\n",
+            "a: |+\n  x\n\n\nb: 1\n",
+            "a: |+\n  x\n\n",
+            "a: >- # why\n  x   \n  y\n\n  z\nb: 1\n",
+            "a: |2-\n    x\n   y\nb: 1\n",
+            "a: |\n  x\n   \n  y\n\nb: 1\n",
+            "a:\n  - |+\n    x\n\n  - b: >\n      y \n    c: 1\n",
+        ] {
+            assert_eq!(formatted(text), text);
+        }
+        assert_eq!(formatted("a:\n     b: |3\n         x\n        y\n"), "a:\n  b: |2\n     x\n    y\n");
+        assert_eq!(formatted("a: |\n  x\n   "), "a: |\n  x\n   \n");
+    }
+
+    #[test]
+    fn lines_end_in_one_way() {
+        for end in ["\r\n", "\r"] {
+            let text = "a: |\n  x\n\n  y \nb:\n- 1 # one\nc: \"d\n  e\"\n".replace('\n', end);
+            assert_eq!(formatted(&text), "a: |\n  x\n\n  y \nb:\n  - 1 # one\nc: \"d\n  e\"\n");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_stays_allowed_and_nothing_else_becomes_so() {
+        let long = "/a-path-that-is-so-long-that-two-of-its-kind-do-not-stand-in-one-line";
+        for text in [
+            format!("r: [GET {long}, DELETE {long}] # egret: allow unguarded-delete\n"),
+            format!("r: {{a: [GET {long}], b: [DELETE {long}]}} # egret: allow unguarded-delete\n"),
+            "t: {a: 1,\n  b: 2} # egret: allow empty-agent\n".to_owned(),
+            "r: [ # egret: allow unused-role\n  GET /x]\n".to_owned(),
+            "r: [GET /x, # egret: allow unguarded-delete\n  GET /y]\n".to_owned(),
+        ] {
+            assert_eq!(formatted(&text), text);
+        }
+        let inner = "a:\n    r: [\n      x,\n      y] # egret: allow unused-role\nb:   1\n";
+        assert_eq!(formatted(inner), "a:\n  r: [\n    x,\n    y] # egret: allow unused-role\nb: 1\n");
+        // Where that cannot be, nothing is written.
+        let text = "a:\n  -\n    # egret: allow unused-role\n    b: 1\n";
+        assert!(matches!(format("policy.yaml", text), Err(Unformatted::Moved(_))));
+    }
+
+    #[test]
     fn the_policies_of_this_repository_are_formatted() {
         let known = std::fs::read_dir("src/decide/catalog").unwrap().map(|entry| entry.unwrap().path());
         let examples = ["policies/example.yaml", "policies/minimal.yaml"].map(Into::into);
@@ -189,7 +267,41 @@ tenants: {
         assert!(matches!(format("policy.yaml", &deep), Err(Unformatted::Malformed(_))));
     }
 
+    /// A mapping with lists, flow collections, block scalars and comments, written carelessly.
+    fn anything() -> impl Strategy<Value = String> {
+        let comment = prop_oneof![Just(""), Just(" # why"), Just("   # egret: allow unused-role")];
+        let value = prop_oneof![
+            "[a-z ]{1,8}[a-z]",
+            Just("\n    - x\n    - {y: 1,  z: 2}".to_owned()),
+            Just("\n  - x\n  # egret: allow empty-agent\n  - y".to_owned()),
+            Just("\n     deep: [a,b]\n     other: c".to_owned()),
+            Just("[a,   b,\n  c]".to_owned()),
+            Just("{a: 1,   b: [2, 3]}".to_owned()),
+            Just("'quoted # text'".to_owned()),
+            (0..3usize, 0..3usize).prop_map(|(blanks, end)| {
+                format!("|{}\n   x{}\n\n   y{}", ["", "+", "-"][end], " ".repeat(blanks), "\n".repeat(end))
+            }),
+        ];
+        prop::collection::vec(("[a-z]{1,70}", value, comment, 0..3usize), 1..8).prop_map(|entries| {
+            let line = |(number, (key, value, comment, blanks)): (usize, (String, String, &str, usize))| {
+                let comment = if value.starts_with(['|', '\n']) { "" } else { comment };
+                let above = if blanks == 2 { "# egret: allow unused-service\n" } else { "" };
+                format!("{above}{key}{number}:   {value}{comment}\n{}", "\n".repeat(blanks))
+            };
+            entries.into_iter().enumerate().map(line).collect()
+        })
+    }
+
     proptest! {
+        /// What is written was proven to say and to allow the same; so it is asked here that it is written at all.
+        #[test]
+        fn whatever_is_a_policy_can_be_formatted(text in anything()) {
+            let once = format("policy.yaml", &text);
+            prop_assert!(once.is_ok(), "{}\n{}", once.unwrap_err(), text);
+            let once = once.unwrap();
+            prop_assert_eq!(format("policy.yaml", &once).unwrap(), once);
+        }
+
         /// Any mapping of texts: it comes out the same, and stays so.
         #[test]
         fn whatever_is_formatted_says_the_same(

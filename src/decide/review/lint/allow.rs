@@ -1,7 +1,10 @@
 //! `# egret: allow CODE`: what stands here is meant.
 
 use super::Code;
-use crate::decide::files::source::{Sources, Span};
+use crate::decide::files::{
+    allow,
+    source::{Sources, Span},
+};
 
 /// Whether a comment at the end of the line, or in the comment above it, allows a lint.
 pub(super) fn is_allowed(sources: &Sources, at: Span, code: Code) -> bool {
@@ -15,12 +18,12 @@ pub(super) fn is_allowed(sources: &Sources, at: Span, code: Code) -> bool {
     let line_end = from.find('\n').map_or(source.text.len(), |at| start + at);
     let own = source.text.get(line_start..line_end).unwrap_or_default();
     let above = source.text.get(..line_start).unwrap_or_default().lines().rev();
-    let above = above.take_while(|line| line.trim_start().starts_with('#'));
+    let above = above.take_while(|line| allow::is_above(line));
     std::iter::once(own).chain(above).any(|line| allows(line, code))
 }
 
 fn allows(line: &str, code: Code) -> bool {
-    line.split_once("# egret: allow ").is_some_and(|(_, codes)| {
+    allow::codes(line).is_some_and(|codes| {
         codes.split(|c: char| c == ',' || c.is_whitespace()).any(|word| word == code.as_str())
     })
 }
