@@ -17,7 +17,7 @@ mod review;
 pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
 pub use files::{
     bundle::{MANIFEST, SIGNATURE, Verification},
-    format::{Unformatted, format, policy_files},
+    format::{Unformatted, format, policy_files, policy_text},
     problem::{Problem, Problems},
     sign::{SignError, new_key, public_path, sign},
     source::Mark,

@@ -273,3 +273,14 @@ fn a_key_without_a_space_behind_its_colon_is_explained() {
     let hint = "a colon and a space stand between a key and its value: `static: …`";
     assert!(ran.err.contains(hint), "{}", ran.err);
 }
+
+#[test]
+fn bytes_that_are_no_text_have_a_place() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("policy.yaml"), b"version: 1\n# \xc3\xa4 \xe4\n").unwrap();
+    for arguments in [["check", "policy.yaml"], ["fmt", "policy.yaml"]] {
+        let ran = egret(here.path(), &arguments);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("policy.yaml:2:5: this is not UTF-8"), "{}", ran.err);
+    }
+}

@@ -16,6 +16,8 @@ use crate::{
 
 /// The longest text that is read from standard input, as of a policy file.
 const LONGEST: u64 = 8 << 20;
+/// What standard input is called in problems.
+const STANDARD_INPUT: &str = "(standard input)";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -59,19 +61,23 @@ pub(super) fn fmt(args: &FmtArgs) -> Result<u8, StartError> {
 
 fn standard_input(check: bool) -> Result<bool, StartError> {
     let failed = |error: io::Error| StartError::Unavailable(format!("standard input: {error}"));
-    let mut text = String::new();
-    let read = io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if read as u64 > LONGEST {
         return Err(StartError::Configuration("standard input: larger than 8 MiB".into()));
     }
-    let formatted = match decide::format("(standard input)", &text) {
+    let text = match decide::policy_text(Path::new(STANDARD_INPUT), bytes) {
+        Ok(text) => text,
+        Err(problems) => return Ok(say(&problems)),
+    };
+    let formatted = match decide::format(STANDARD_INPUT, &text) {
         Ok(formatted) => formatted,
         Err(error) => return Ok(unformatted(&error)),
     };
     if check {
         let changes = formatted != text;
         if changes {
-            data("(standard input)");
+            data(STANDARD_INPUT);
         }
         return Ok(changes);
     }
@@ -83,11 +89,14 @@ fn standard_input(check: bool) -> Result<bool, StartError> {
 /// Formats one file. Whether there is something to say about it.
 fn one(file: &Path, check: bool) -> Result<bool, StartError> {
     let name = file.display().to_string();
-    let text = match fs::metadata(file).map(|meta| meta.len()) {
+    let bytes = match fs::metadata(file).map(|meta| meta.len()) {
         Ok(size) if size > LONGEST => Err(io::Error::other("larger than 8 MiB")),
-        _ => fs::read_to_string(file),
+        _ => fs::read(file),
     };
-    let text = text.map_err(|error| failed(file, &error))?;
+    let text = match decide::policy_text(file, bytes.map_err(|error| failed(file, &error))?) {
+        Ok(text) => text,
+        Err(problems) => return Ok(say(&problems)),
+    };
     let formatted = match decide::format(&name, &text) {
         Ok(formatted) => formatted,
         Err(error) => return Ok(unformatted(&error)),

@@ -120,7 +120,7 @@ impl Policies {
                 admitted.and_then(|()| Policy::compile(&sources))
             }
             Err(error) => {
-                let met = Tried::Unreadable(format!("{}: {}", error.path.display(), error.why));
+                let met = Tried::Unreadable(error.to_string());
                 if again == Again::No && *tried == met {
                     return Reload::Unchanged;
                 }

@@ -158,15 +158,15 @@ impl Verification {
 
     fn verify(&self, path: &Path, sources: &Sources) -> Result<Bundle, Unreadable> {
         let place = path.join(MANIFEST);
-        let bad = |why: String| Unreadable { path: place.clone(), why };
+        let bad = |why: String| Unreadable::of(place.clone(), why);
         if !path.is_dir() {
             let why = "a signed policy is a directory with its manifest".to_owned();
-            return Err(Unreadable { path: path.into(), why });
+            return Err(Unreadable::of(path, why));
         }
         let bytes = bounded(&place, MANIFEST_LIMIT).map_err(|error| bad(missing(&error)))?;
         let signatures = path.join(SIGNATURE);
         let signatures = bounded(&signatures, SMALL_LIMIT)
-            .map_err(|error| Unreadable { path: signatures.clone(), why: missing(&error) })?;
+            .map_err(|error| Unreadable::of(signatures.clone(), missing(&error)))?;
         // Before anything in the manifest is looked at.
         if !self.signed(&bytes, &signatures) {
             return Err(bad("the signature is not one of the keys in `policy.keys`".to_owned()));
@@ -204,7 +204,7 @@ impl Verification {
     }
 
     fn admit(&self, bundle: &Bundle, now: SystemTime) -> Result<(), Unreadable> {
-        let bad = |why: String| Err(Unreadable { path: bundle.path.clone(), why });
+        let bad = |why: String| Err(Unreadable::of(bundle.path.clone(), why));
         if let Some(at) = bundle.expires_at.filter(|at| *at <= now) {
             return bad(format!("the bundle expired at {}", rfc3339(at)));
         }
@@ -227,12 +227,11 @@ impl Verification {
         let Some(path) = &self.state else { return Ok(own) };
         let kept = match bounded(path, SMALL_LIMIT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Unreadable { path: path.clone(), why: error.to_string() }),
+            Err(error) => return Err(Unreadable::of(path.clone(), error.to_string())),
             Ok(bytes) => {
-                let seen = serde_json::from_slice::<Seen>(&bytes).map_err(|_| Unreadable {
-                    path: path.clone(),
-                    why: "this is no state of `policy.state`; which bundle was the newest is not known"
-                        .to_owned(),
+                let seen = serde_json::from_slice::<Seen>(&bytes).map_err(|_| {
+                    let why = "this is no state of `policy.state`; which bundle was the newest is not known";
+                    Unreadable::of(path.clone(), why)
                 })?;
                 Some(seen)
             }

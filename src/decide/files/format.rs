@@ -82,6 +82,14 @@ pub fn policy_files(path: &Path) -> Result<Vec<PathBuf>, Problems> {
     source::files(path).map_err(|error| Problems::unreadable(&error))
 }
 
+/// The text of a policy file, from its bytes.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn policy_text(name: &Path, bytes: Vec<u8>) -> Result<String, Problems> {
+    source::utf8(name, bytes).map_err(|error| Problems::unreadable(&error))
+}
+
 /// The number of the one file of [`Sources::text`].
 const FILE: u32 = 0;
 

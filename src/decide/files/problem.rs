@@ -87,7 +87,11 @@ impl Problems {
 
     /// Nothing could be read.
     pub(in crate::decide) fn unreadable(error: &Unreadable) -> Self {
-        Self::whole_file(&error.path, &error.why)
+        let mut this = Self::whole_file(&error.path, &error.why);
+        for problem in &mut this.list {
+            [problem.line, problem.column] = error.at.unwrap_or_default();
+        }
+        this
     }
 
     /// A file is not a policy, and nothing more is known.

@@ -105,6 +105,24 @@ pub(in crate::decide) enum Version {
 pub(in crate::decide) struct Unreadable {
     pub(in crate::decide) path: PathBuf,
     pub(in crate::decide) why: String,
+    /// Line and column, where it is known.
+    pub(in crate::decide) at: Option<[u32; 2]>,
+}
+
+impl Unreadable {
+    pub(in crate::decide) fn of(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self { path: path.into(), why: why.into(), at: None }
+    }
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.display().fmt(f)?;
+        if let Some([line, column]) = self.at {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.why)
+    }
 }
 
 impl Sources {
@@ -205,7 +223,7 @@ pub(in crate::decide) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> 
         paths.sort();
         if paths.is_empty() {
             let why = "the directory holds no `*.yaml` or `*.yml` file".to_owned();
-            return Err(Unreadable { path: path.into(), why });
+            return Err(Unreadable::of(path, why));
         }
     } else {
         paths.push(path.into());
@@ -215,7 +233,7 @@ pub(in crate::decide) fn files(path: &Path) -> Result<Vec<PathBuf>, Unreadable> 
 
 /// Reads one of them, unless it is too large.
 pub(in crate::decide) fn read_text(file: &Path) -> Result<String, Unreadable> {
-    let said = |why: &str| Unreadable { path: file.into(), why: why.to_owned() };
+    let said = |why: &str| Unreadable::of(file, why);
     // Bundles list names as texts, and two names must not be one.
     if file.to_str().is_none() {
         return Err(said("its name is not UTF-8"));
@@ -225,19 +243,31 @@ pub(in crate::decide) fn read_text(file: &Path) -> Result<String, Unreadable> {
         return Err(said("it is no regular file"));
     }
     // Read to one byte beyond the limit: what is said of a size need not be true.
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
-    opened.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| unreadable(file, &error))?;
-    if text.len() as u64 > FILE_LIMIT { Err(too_large(file)) } else { Ok(text) }
+    opened.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(file, &error))?;
+    if bytes.len() as u64 > FILE_LIMIT { Err(too_large(file)) } else { utf8(file, bytes) }
+}
+
+/// A file's text; where it is none, the place of the first byte that is not UTF-8.
+pub(in crate::decide) fn utf8(file: &Path, bytes: Vec<u8>) -> Result<String, Unreadable> {
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let at = [line, column].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        Unreadable { at: Some(at), ..Unreadable::of(file, "this is not UTF-8") }
+    })
 }
 
 fn too_large(file: &Path) -> Unreadable {
     let why = "a policy file has at most 8 MiB, all of them together 16 MiB".to_owned();
-    Unreadable { path: file.into(), why }
+    Unreadable::of(file, why)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Unreadable {
-    Unreadable { path: path.into(), why: plain(error) }
+    Unreadable::of(path, plain(error))
 }
 
 /// Hidden entries are skipped: Kubernetes keeps the versions of a `ConfigMap` in `..2026_11_24…` and `..data`,
@@ -250,7 +280,7 @@ fn collect(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let said = |why: &str| Unreadable { path: path.clone(), why: why.to_owned() };
+        let said = |why: &str| Unreadable::of(path.clone(), why);
         let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
         if kind.is_dir() {
             if depth == 0 {
@@ -282,7 +312,6 @@ fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::InvalidData => "the file is not UTF-8".to_owned(),
         _ => error.to_string(),
     }
 }

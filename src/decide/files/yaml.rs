@@ -103,7 +103,85 @@ pub(in crate::decide) fn parse(text: &str, file: u32) -> Result<Node, Malformed>
         .map_err(|error| malformed(error.without_snippet(), text, file))?;
     let mut tree = node(tree);
     place(&mut tree, text, file);
-    Ok(tree)
+    match tab(&tree, text) {
+        Some(at) => Err(tabbed(text, at, file)),
+        None => Ok(tree),
+    }
+}
+
+/// Where a tab stands outside of quoted texts, block scalars and comments. YAML takes some of those for spaces;
+/// a reader sees something else than what is there.
+fn tab(tree: &Node, text: &str) -> Option<usize> {
+    if !text.contains('\t') {
+        return None;
+    }
+    let mut set_off = Vec::new();
+    quoted(tree, text, &mut set_off);
+    let mut from = 0;
+    set_off.push((text.len(), text.len()));
+    for (start, end) in set_off {
+        let mut last = '\n';
+        let mut comment = false;
+        for (at, c) in text.get(from..start).unwrap_or_default().char_indices() {
+            match c {
+                '\n' | '\r' => comment = false,
+                '#' if last.is_whitespace() => comment = true,
+                '\t' if !comment => return Some(from + at),
+                _ => {}
+            }
+            last = c;
+        }
+        from = end.max(from);
+    }
+    None
+}
+
+/// Where quoted texts and block scalars stand, in order.
+fn quoted(node: &Node, text: &str, found: &mut Vec<(usize, usize)>) {
+    let is_quoted = |span: Span| {
+        span.text(text).is_some_and(|text| text.starts_with(['"', '\''])) || is_block_scalar(span, text)
+    };
+    match &node.value {
+        Value::Text(_) | Value::Bool(_) | Value::Null if is_quoted(node.span) => {
+            found.push((node.span.start as usize, node.span.end()));
+        }
+        Value::Text(_) | Value::Bool(_) | Value::Null => {}
+        Value::List(items) => items.iter().for_each(|item| quoted(item, text, found)),
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                if is_quoted(key.span) {
+                    found.push((key.span.start as usize, key.span.end()));
+                }
+                quoted(value, text, found);
+            }
+        }
+    }
+}
+
+/// Whether a value is the text of a block scalar: it begins a line, and the line with text before it ends with `|` or
+/// `>` and what may follow those.
+fn is_block_scalar(span: Span, text: &str) -> bool {
+    let before = text.get(..span.start as usize).unwrap_or_default().trim_end_matches([' ', '\t']);
+    if !before.ends_with(['\n', '\r']) {
+        return false;
+    }
+    let header = before.split(['\n', '\r']).rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let mut comments = header.match_indices('#').map(|(at, _)| header.split_at(at).0);
+    let header = comments.find(|before| before.ends_with([' ', '\t'])).unwrap_or(header);
+    let style = header.trim_end().trim_end_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
+    style.ends_with(['|', '>'])
+}
+
+fn tabbed(text: &str, at: usize, file: u32) -> Malformed {
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Malformed {
+        message: "a tab stands where YAML has spaces".to_owned(),
+        hint: Some("write a space; within a text a tab stands in double quotes, as `\\t`"),
+        span: Span { file, line: number(line), column: number(column), start: number(at), length: 1 },
+    }
 }
 
 /// A value as the deserializer gives it, its children in their places already: two whole trees of a large policy
@@ -293,6 +371,36 @@ mod tests {
     }
 
     #[test]
+    fn a_tab_stands_in_quotes_block_scalars_and_comments_alone() {
+        for (text, at) in [
+            ("a:\tb\n", (1, 3)),
+            ("a: b\t# c\n", (1, 5)),
+            ("a: !!str\tb\n", (1, 9)),
+            ("a: [b,\tc]\n", (1, 7)),
+            ("a: {b:\tc}\n", (1, 7)),
+            ("a: b\tc\n", (1, 5)),
+            ("ä: b\n\t\nc: d\n", (2, 1)),
+            ("ä: \"x\ty\"\t\n", (1, 9)),
+            ("- a\n-\tb\n", (2, 2)),
+            ("a: x#\ty\n", (1, 6)),
+            ("a: |\n  x\ty\nb:\tc\n", (3, 3)),
+        ] {
+            let error = parse(text, 0).expect_err(text);
+            assert!(error.message.contains("tab"), "{text:?}: {error:?}");
+            assert_eq!((error.span.line, error.span.column), at, "{text:?}");
+        }
+        for text in [
+            "a: \"ä\tb\" #\tc\n#\td\n",
+            "a: 'b\tc'\n\"d\te\": f # g\n",
+            "ä: |+\n  b\tc\n  \td\n\n# e\tf\ng: >-\n  h\t\n",
+            "a: [\"b\tc\", 'd\te'] # f\n",
+            "a: |2 #\tb\n   c\td\n",
+        ] {
+            assert!(parse(text, 0).is_ok(), "{text:?}: {:?}", parse(text, 0).err());
+        }
+    }
+
+    #[test]
     fn what_yaml_allows_and_a_policy_does_not() {
         for (text, word) in [
             ("a: &x 1\nb: *x\n", "anchors"),
@@ -300,6 +408,7 @@ mod tests {
             ("hosts: [*.example.com]\n", "alias"),
             ("a: 1\n---\nb: 2\n", "one YAML document"),
             ("a:\n\tb: 1\n", "tab"),
+            ("a: {\n\tb: 1}\n", "tab"),
             ("\u{feff}a: 1\n", "byte-order mark"),
             ("a: [1\n", ""),
         ] {

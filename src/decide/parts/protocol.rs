@@ -131,6 +131,12 @@ pub(in crate::decide) fn read_mcp(
         findings.report(node.span, "the URL of an MCP server has no query and no fragment");
         return None;
     }
+    if path.contains('*') {
+        findings
+            .report(node.span, "the URL of an MCP server is one URL, without `*`")
+            .hint("describe each server as a service of its own");
+        return None;
+    }
     let path = Path::parse(if path.is_empty() { "/" } else { path });
     let hosts = Hosts::one(authority, scheme).map_err(|message| _ = findings.report(node.span, message));
     match (hosts, path) {
@@ -165,8 +171,8 @@ enum Transport {
 
 fn read_path(node: &Node, what: &str, findings: &mut Findings) -> Option<Path> {
     let text = reader::text(node, what, findings)?;
-    if text.contains(['?', '#']) {
-        findings.report(node.span, format!("{what} is a path without a query"));
+    if text.contains(['?', '#', '*']) {
+        findings.report(node.span, format!("{what} is one path, without `*` and without a query"));
         return None;
     }
     Path::parse(text).map_err(|bad| _ = findings.report(node.span, format!("{what} is a path: {bad}"))).ok()

@@ -376,7 +376,7 @@ fn path_of_secret() -> String {
 }
 
 fn endpoint() -> String {
-    format!("^https?://{}({})?$", one_host(), pattern())
+    format!(r"^https?://(?!\S*\*){}({})?$", one_host(), pattern())
 }
 
 /// Of a token endpoint, which may have a query.
