@@ -1,6 +1,9 @@
 //! Hosts that strangers share, and hosts that two services or two integrations have.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Code, Look, is_own};
 use crate::decide::{
@@ -17,10 +20,17 @@ use crate::decide::{
 };
 
 pub(super) fn look(look: &mut Look<'_>) {
+    let used: HashSet<*const Service> = (look.policy.tenants())
+        .flat_map(|tenant| &tenant.integrations)
+        .map(|integration| std::ptr::from_ref(&*integration.service))
+        .collect();
+    let counts =
+        |service: &Arc<Service>| is_own(service.span) || used.contains(&std::ptr::from_ref(&**service));
     let mut services: Vec<(&str, &Arc<Service>)> =
-        look.policy.services().filter(|(_, service)| is_own(service.span)).collect();
-    services.sort_by_key(|(_, service)| (service.span.file, service.span.start));
-    for (name, service) in &services {
+        look.policy.services().filter(|(_, service)| counts(service)).collect();
+    // Those of the catalogue first: what is said, is said of the policy's own.
+    services.sort_by_key(|(_, service)| (is_own(service.span), service.span.file, service.span.start));
+    for (name, service) in services.iter().filter(|(_, service)| is_own(service.span)) {
         public_suffixes(name, service, look);
     }
     overlapping(&services, look);
@@ -137,7 +147,7 @@ fn overlapping(services: &[(&str, &Arc<Service>)], look: &mut Look<'_>) {
         let (Some((first, one)), Some((name, service))) = (services.get(earlier), services.get(later)) else {
             continue;
         };
-        if apart(one, service) {
+        if apart(one, service) || !is_own(service.span) {
             continue;
         }
         let at = place(name, host, service, look);

@@ -250,6 +250,30 @@ fn a_host_of_two_services() {
 }
 
 #[test]
+fn a_host_that_a_service_of_the_catalogue_has_too() {
+    let text = |integrations: &str, host: &str| {
+        format!(
+            "version: 1\nservices:\n  own:\n    hosts:\n      - {host}\n    roles: {{user: [GET /a]}}\ntenants:\n  t:\n    integrations: {{{integrations}}}\n    agents:\n      bot: {{own: user}}\n"
+        )
+    };
+    let used = "own: {credential: none}, openai: {credential: none}";
+    check(Code::OverlappingService, &text(used, "api.openai.com #<"));
+    check(Code::OverlappingService, &text(used, "\"*.openai.com\" #<"));
+    check(Code::OverlappingService, &text(used, "api.example.com"));
+    // What nobody is connected to is in nobody's way.
+    check(Code::OverlappingService, &text("own: {credential: none}", "api.openai.com"));
+}
+
+#[test]
+fn what_is_unused_says_how_it_is_allowed() {
+    let service = "    hosts: [api.example]\n    roles:\n      user: [GET /a]\n      more: [GET /b]";
+    let found = lints(&policy(service, "user", ""));
+    let lint = found.iter().find(|lint| lint.code == Code::UnusedRole).unwrap();
+    let hint = "leave it out, or write `# egret: allow unused-role` and why it stays";
+    assert_eq!(lint.hint.as_deref(), Some(hint));
+}
+
+#[test]
 fn a_line_that_another_line_covers() {
     for lines in [
         "        - GET /repos/**\n        - GET /repos/*/* #<",

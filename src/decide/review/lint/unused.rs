@@ -53,7 +53,8 @@ fn services_and_roles(look: &mut Look<'_>) {
         }
     }
     for (code, at, message) in found {
-        look.report(code, at, message).hint("leave it out, or write `# egret: allow` and why it stays");
+        look.report(code, at, message)
+            .hint(format!("leave it out, or write `# egret: allow {code}` and why it stays"));
     }
 }
 
