@@ -284,3 +284,29 @@ fn bytes_that_are_no_text_have_a_place() {
         assert!(ran.err.contains("policy.yaml:2:5: this is not UTF-8"), "{}", ran.err);
     }
 }
+
+#[test]
+fn a_file_that_is_nothing_but_mistakes_is_soon_read() {
+    use std::{fmt::Write as _, time::Instant};
+    let roles = "version: 1\nservices:\n  a:\n    hosts: [a.example]\n    roles:\n";
+    let (mut chain, mut unknown) = (format!("{roles}      r0: [GET /x]\n"), roles.to_owned());
+    for number in 1..20_000 {
+        let _ = writeln!(chain, "      r{number}: [{{include: r{}}}]", number - 1);
+        let _ = writeln!(unknown, "      r{number}: [{{include: s{number}}}]");
+    }
+    let names = "a,".repeat(100_000);
+    for (text, said) in [
+        (chain, "a role includes at most 64 others"),
+        (unknown, "the service has no role `s1`"),
+        (format!("version: 1\nservices: {{{names}}}\n"), "`a` stands twice"),
+        (format!("version: 1\nservices: {{a: {{hosts: [{names}]}}}}\n"), "this host stands twice"),
+        (format!("{{{names}"), "policy.yaml:"),
+    ] {
+        let here = directory(&[("policy.yaml", &text)]);
+        let start = Instant::now();
+        let ran = egret(here.path(), &["check", "policy.yaml"]);
+        // Far more than it takes, and far less than what grows with the square of the file.
+        assert!(start.elapsed().as_secs() < 20, "{said}: {:?}", start.elapsed());
+        assert!(ran.code == 1 && ran.err.contains(said), "{said}");
+    }
+}

@@ -6,6 +6,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snip
 use serde::Serialize;
 
 use super::{
+    reader,
     source::{Mark, Sources, Span, Unreadable},
     veil,
 };
@@ -15,6 +16,8 @@ const SHOWN: usize = 100;
 /// Problems kept of one policy, to be sorted before they are shown. A file that is nothing but mistakes says no more
 /// in the next thousand.
 const KEPT: usize = 1_000;
+/// Words of which one may have been meant.
+const CHOICE: usize = 2_000;
 /// Characters of a line that an excerpt shows.
 const WIDTH: usize = 160;
 /// Characters of a line that are looked at for an excerpt: so many that a word which is cut is too long to be shown.
@@ -245,6 +248,16 @@ impl Findings {
         self.secrets.push(span);
     }
 
+    /// The nearest of some words, when it is near enough to be a slip. Nobody is told of the second hundred slips, and
+    /// not all of many thousand words are looked at: a file may be nothing but both.
+    pub(in crate::decide) fn closest<'w>(
+        &self,
+        text: &str,
+        words: impl Iterator<Item = &'w str>,
+    ) -> Option<&'w str> {
+        if self.found.len() > SHOWN { None } else { reader::closest(text, words.take(CHOICE)) }
+    }
+
     pub(in crate::decide) fn count(&self) -> usize {
         self.found.len() + self.beyond
     }
@@ -294,17 +307,14 @@ impl Findings {
         sources: &Sources,
     ) -> Option<Excerpt> {
         let text = sources.text_of(span.file)?;
-        let (line_start, column) = match finding.shape {
-            Shape::Known => span.in_line(text)?,
-            Shape::Unknown => span.in_line_by_number(text)?,
+        let place = match finding.shape {
+            Shape::Known => span.start as usize,
+            Shape::Unknown => span.start_by_number(text)?,
         };
-        let line = text.get(line_start..)?.split(['\n', '\r']).next()?;
-        let column = column.min(line.len());
         // A file may be one line of megabytes: only what is near is looked at.
-        let near = window(line, column, SEEN);
-        let mut shown = line.get(near.clone())?.to_owned();
-        let start = line_start + near.start;
-        let column = column - near.start;
+        let near = near(text, place)?;
+        let (start, column) = (near.start, place - near.start);
+        let mut shown = text.get(near)?.to_owned();
         let end = (column + span.length as usize).min(shown.len()).max(column);
         let marked = if finding.shape == Shape::Known { column..end } else { 0..0 };
         let comment = comment(&shown, marked.end);
@@ -383,6 +393,14 @@ fn comment(line: &str, from: usize) -> usize {
         begins
     });
     found.map_or(line.len(), |(at, _)| at)
+}
+
+/// What is near a place, in its line.
+fn near(text: &str, place: usize) -> Option<Range<usize>> {
+    let wide = window(text, place, SEEN);
+    let before = text.get(wide.start..place)?.rfind(['\n', '\r']);
+    let after = text.get(place..wide.end)?.find(['\n', '\r']);
+    Some(before.map_or(wide.start, |at| wide.start + at + 1)..after.map_or(wide.end, |at| place + at))
 }
 
 /// At most `width` bytes of a line, around a place.

@@ -57,7 +57,7 @@ impl<'n> Fields<'n> {
 /// Reports a key that a mapping does not have. In `{bearer:KEY}` and `{bearer KEY}` all of it is a key to YAML, and
 /// none of it is shown.
 fn unknown_key(key: &Key, value: &Node, what: &str, known: &[&str], findings: &mut Findings) {
-    let meant = closest(&key.text, known.iter().copied());
+    let meant = findings.closest(&key.text, known.iter().copied());
     if meant.is_none() && (matches!(value.value, Value::Null) || !veil::is_name(&key.text)) {
         findings.secret(key.span);
         findings.report(key.span, format!("{what} has no such key"));
@@ -194,7 +194,7 @@ pub(in crate::decide) fn word<T: Clone>(
     }
     hide_long(node, findings);
     findings.report(node.span, format!("{what} is one of {}", all()));
-    if let Some(meant) = closest(text, words.iter().map(|(word, _)| *word)) {
+    if let Some(meant) = findings.closest(text, words.iter().map(|(word, _)| *word)) {
         findings.hint(format!("did you mean `{meant}`?"));
     }
     None

@@ -44,27 +44,19 @@ impl Span {
         self.start as usize + self.length as usize
     }
 
-    /// Where its line begins, and how far into the line it begins.
-    pub(in crate::decide) fn in_line(&self, file: &str) -> Option<(usize, usize)> {
-        let before = file.get(..self.start as usize)?;
-        let line = before.rfind(['\n', '\r']).map_or(0, |at| at + 1);
-        Some((line, before.len() - line))
-    }
-
-    /// The same where there is no byte offset, as in syntax errors: lines and characters are counted.
-    pub(in crate::decide) fn in_line_by_number(&self, file: &str) -> Option<(usize, usize)> {
+    /// The byte where it begins, where there is no byte offset, as in syntax errors: lines and characters are counted.
+    pub(in crate::decide) fn start_by_number(&self, file: &str) -> Option<usize> {
         let breaks = file.match_indices(['\n', '\r']).map(|(at, _)| at);
         let ends = breaks.filter(|at| !file.get(*at..).is_some_and(|rest| rest.starts_with("\r\n")));
         let line = std::iter::once(0).chain(ends.map(|at| at + 1)).nth(self.line as usize - 1)?;
         let text = file.get(line..)?.split(['\n', '\r']).next()?;
         let column = text.char_indices().nth(self.column as usize - 1);
-        Some((line, column.map_or(text.len(), |(at, _)| at)))
+        Some(line + column.map_or(text.len(), |(at, _)| at))
     }
 
     /// From here to the end of the line, where there is no byte offset.
     pub(in crate::decide) fn rest_of_line<'a>(&self, file: &'a str) -> Option<&'a str> {
-        let (line, column) = self.in_line_by_number(file)?;
-        file.get(line + column..)?.split(['\n', '\r']).next()
+        file.get(self.start_by_number(file)?..)?.split(['\n', '\r']).next()
     }
 }
 

@@ -6,7 +6,7 @@ use super::shape;
 use crate::{
     decide::files::{
         problem::Findings,
-        reader::{self, Fields, closest, list, short},
+        reader::{self, Fields, list, short},
         source::Span,
         yaml::{Node, Value},
     },
@@ -176,7 +176,7 @@ fn attach_named(
         };
         if attach.is_some() && !names.contains(&key.text.as_str()) {
             findings.report(key.span, format!("the service attaches no secret `{}`", short(&key.text)));
-            match closest(&key.text, names.iter().copied()) {
+            match findings.closest(&key.text, names.iter().copied()) {
                 Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
                 None => findings.hint(format!("it attaches {}", list(names.iter().copied()))),
             };

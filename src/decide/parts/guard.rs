@@ -212,7 +212,7 @@ pub(in crate::decide) fn unknown_service<'s>(
     findings: &mut Findings,
 ) {
     findings.report(guard.span, format!("there is no service `{}`", short(name)));
-    if let Some(meant) = closest(name, known) {
+    if let Some(meant) = findings.closest(name, known) {
         findings.hint(format!("did you mean `{meant}`?"));
     }
 }

@@ -6,7 +6,7 @@ use super::credential::is_word;
 use crate::{
     decide::files::{
         problem::Findings,
-        reader::{self, closest, list, short},
+        reader::{self, list, short},
         source::Span,
         yaml::{Key, Node, Value},
     },
@@ -178,7 +178,7 @@ impl Hosts {
                 key.span,
                 format!("the hosts of this service have no variable `{}`", short(&key.text)),
             );
-            match closest(&key.text, variables.iter().copied()) {
+            match findings.closest(&key.text, variables.iter().copied()) {
                 Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
                 None => findings.hint(format!("its variables are {}", list(variables.into_iter()))),
             };

@@ -1,6 +1,9 @@
 //! Roles: what an agent may do with a service, line by line.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     act::Act,
@@ -141,12 +144,16 @@ pub(in crate::decide) fn read_all(
     }
     let drafts: Vec<Draft<'_>> =
         entries.iter().map(|(key, lines)| read(service, key, lines, visible, findings)).collect();
-    let by_name: HashMap<&str, &Draft<'_>> = drafts.iter().map(|d| (d.key.text.as_str(), d)).collect();
-    for draft in &drafts {
-        check_includes(draft, &by_name, findings);
+    let includes = Includes::of(&drafts);
+    for (number, draft) in drafts.iter().enumerate() {
+        check_includes(number, draft, &includes, findings);
     }
-    let mut roles: Vec<Arc<Role>> =
-        drafts.iter().filter_map(|draft| compile(draft, &by_name)).map(Arc::new).collect();
+    let mut roles: Vec<Arc<Role>> = drafts
+        .iter()
+        .enumerate()
+        .filter_map(|(number, draft)| compile(draft, includes.of_role(number), &drafts))
+        .map(Arc::new)
+        .collect();
     roles.sort_by_cached_key(|role| (role.breadth(), role.id.as_str().to_owned()));
     roles
 }
@@ -325,47 +332,74 @@ pub(in crate::decide) fn method_hint(text: &str) -> Option<String> {
 /// Roles that one role may include, also by way of others.
 const MOST_INCLUDED: usize = 64;
 
-fn check_includes<'n>(draft: &Draft<'n>, all: &HashMap<&'n str, &Draft<'n>>, findings: &mut Findings) {
+/// What each role of a service includes, by number: the roles may be many, and each is followed once.
+struct Includes<'n> {
+    by_name: HashMap<&'n str, usize>,
+    /// The numbers that following a role's includes leads to, itself first; where there are too many, the first of
+    /// them.
+    all: Vec<Vec<usize>>,
+}
+
+impl<'n> Includes<'n> {
+    fn of(drafts: &[Draft<'n>]) -> Self {
+        let by_name: HashMap<&str, usize> =
+            drafts.iter().enumerate().map(|(number, draft)| (draft.key.text.as_str(), number)).collect();
+        let direct = |draft: &Draft<'n>| {
+            let mut seen = HashSet::new();
+            let known = draft.includes.iter().filter_map(|(name, _)| by_name.get(name).copied());
+            known.filter(|number| seen.insert(*number)).collect()
+        };
+        let direct: Vec<Vec<usize>> = drafts.iter().map(direct).collect();
+        let all = (0..drafts.len()).map(|number| Self::follow(number, &direct)).collect();
+        Self { by_name, all }
+    }
+
+    fn follow(from: usize, direct: &[Vec<usize>]) -> Vec<usize> {
+        let mut found = vec![from];
+        let mut at = 0;
+        while let Some(next) = found.get(at).and_then(|number| direct.get(*number)) {
+            for number in next {
+                if found.len() > MOST_INCLUDED {
+                    return found;
+                }
+                if !found.contains(number) {
+                    found.push(*number);
+                }
+            }
+            at += 1;
+        }
+        found
+    }
+
+    fn of_role(&self, number: usize) -> &[usize] {
+        self.all.get(number).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn check_includes(number: usize, draft: &Draft<'_>, includes: &Includes<'_>, findings: &mut Findings) {
     for (name, span) in &draft.includes {
-        if all.contains_key(name) {
-            let names = included(name, all);
-            if names.contains(&draft.key.text.as_str()) {
+        if let Some(included) = includes.by_name.get(name) {
+            let all = includes.of_role(*included);
+            if all.contains(&number) {
                 findings.report(*span, format!("the role `{}` includes itself", short(&draft.key.text)));
-            } else if names.len() > MOST_INCLUDED {
+            } else if all.len() > MOST_INCLUDED {
                 findings.report(*span, "a role includes at most 64 others, also by way of others");
             }
         } else {
             findings.report(*span, format!("the service has no role `{}`", short(name)));
-            if let Some(meant) = closest(name, all.keys().copied()) {
+            if let Some(meant) = findings.closest(name, includes.by_name.keys().copied()) {
                 findings.hint(format!("did you mean `{meant}`?"));
             }
         }
     }
 }
 
-/// The names that following the includes from `from` leads to, itself first; where there are too many, the first
-/// of them.
-fn included<'n>(from: &'n str, all: &HashMap<&'n str, &Draft<'n>>) -> Vec<&'n str> {
-    let mut names = vec![from];
-    let mut at = 0;
-    while let Some(draft) = names.get(at).and_then(|name| all.get(name)) {
-        for (next, _) in &draft.includes {
-            if all.contains_key(next) && !names.contains(next) {
-                names.push(next);
-            }
-        }
-        at += 1;
-        if names.len() > MOST_INCLUDED {
-            break;
-        }
-    }
-    names
-}
-
-fn compile<'n>(draft: &Draft<'n>, all: &HashMap<&'n str, &Draft<'n>>) -> Option<Role> {
+fn compile(draft: &Draft<'_>, includes: &[usize], drafts: &[Draft<'_>]) -> Option<Role> {
     let mut lines: Vec<RoleLine> = Vec::new();
     let mut scopes: Vec<Box<str>> = Vec::new();
-    for part in included(&draft.key.text, all).into_iter().filter_map(|name| all.get(name)) {
+    // With too many there is a problem already, and nothing comes of them.
+    let includes = if includes.len() > MOST_INCLUDED { includes.get(..1)? } else { includes };
+    for part in includes.iter().filter_map(|number| drafts.get(*number)) {
         lines.extend(part.lines.iter().cloned());
         for scope in &part.scopes {
             if !scopes.contains(scope) {

@@ -20,7 +20,7 @@ use crate::{
         catalog,
         files::{
             problem::Findings,
-            reader::{self, Fields, closest, list, short},
+            reader::{self, Fields, list, short},
             source::Span,
             yaml::{Key, Node, Value},
         },
@@ -365,7 +365,7 @@ impl Draft<'_> {
                 findings
                     .report(key.span, format!("integration `{}` is not in this tenant", short(&key.text)));
                 let names = self.integrations.iter().map(|i| i.id.as_str());
-                match closest(&key.text, names.clone()) {
+                match findings.closest(&key.text, names.clone()) {
                     Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
                     None if names.len() == 0 => findings.hint("the tenant has no integrations"),
                     None => findings.hint(format!("this tenant has {}", list(names.take(12)))),
@@ -382,7 +382,7 @@ impl Draft<'_> {
         let Some(role) = service.role(role) else {
             findings.report(value.span, format!("`{}` has no role `{}`", service.plan.id, short(role)));
             let names = service.roles.iter().map(|role| role.id.as_str());
-            match closest(role, names.clone()) {
+            match findings.closest(role, names.clone()) {
                 Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
                 None => findings.hint(format!("its roles are {}", list(names.take(12)))),
             };
@@ -399,7 +399,7 @@ fn find_service(name: &str, span: Span, known: &Known<'_>, findings: &mut Findin
     }
     if known.complete && !known.broken.contains(name) {
         findings.report(span, format!("there is no service `{}`", short(name)));
-        match closest(name, known.services.keys().map(String::as_str).chain(catalog::names())) {
+        match findings.closest(name, known.services.keys().map(String::as_str).chain(catalog::names())) {
             Some(meant) => findings.hint(format!("did you mean `{meant}`?")),
             None => findings.hint("describe it under `services`, or name one with `service:`"),
         };
