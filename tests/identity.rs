@@ -40,13 +40,13 @@ fn an_ambient_listener_reads_its_token_again_when_it_changes() {
     let house = House::new(POLICY).env("GOOD_KEY", SECRET).resolve("api.good.test", upstream.address);
     let bot = token_with(&house.issuer, "acme/bot", None, serde_json::Value::Null);
     let other = token_with(&house.issuer, "acme/other", None, serde_json::Value::Null);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut egret = house
         .file("token", &format!("{bot}\n"))
-        .listen(&format!("ambient: [{{address: '{free}', token_file: token}}]"))
+        .listen("ambient: [{address: '127.0.0.1:0', token_file: token}]")
         .start();
+    let ambient = egret.ambient();
     let ask = |headers: &str| {
-        let mut raw = Raw::connect(free);
+        let mut raw = Raw::connect(ambient);
         raw.send(format!("{REQUEST}{headers}\r\n"));
         raw.answer()
     };
