@@ -350,20 +350,25 @@ impl<'n> Includes<'n> {
             known.filter(|number| seen.insert(*number)).collect()
         };
         let direct: Vec<Vec<usize>> = drafts.iter().map(direct).collect();
-        let all = (0..drafts.len()).map(|number| Self::follow(number, &direct)).collect();
+        let mut seen = vec![usize::MAX; drafts.len()];
+        let all = (0..drafts.len()).map(|number| Self::follow(number, &direct, &mut seen)).collect();
         Self { by_name, all }
     }
 
-    fn follow(from: usize, direct: &[Vec<usize>]) -> Vec<usize> {
+    /// `seen` says for each role who came upon it last: lists are not searched.
+    fn follow(from: usize, direct: &[Vec<usize>], seen: &mut [usize]) -> Vec<usize> {
         let mut found = vec![from];
+        let mut new =
+            |number: usize| seen.get_mut(number).is_some_and(|by| std::mem::replace(by, from) != from);
+        new(from);
         let mut at = 0;
         while let Some(next) = found.get(at).and_then(|number| direct.get(*number)) {
-            for number in next {
+            for number in next.iter().copied() {
                 if found.len() > MOST_INCLUDED {
                     return found;
                 }
-                if !found.contains(number) {
-                    found.push(*number);
+                if new(number) {
+                    found.push(number);
                 }
             }
             at += 1;
