@@ -20,6 +20,7 @@ pub mod plan;
 pub mod scrub;
 pub mod fetch;
 pub mod settings;
+pub mod store;
 pub mod ca;
 
 // The rooms, in the order a request meets them.

@@ -18,6 +18,7 @@ pub use said::{Span, parse_span};
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -65,8 +66,40 @@ pub struct Settings {
     pub workers: usize,
     /// Which diagnostics are written to standard error.
     pub log: String,
-    /// Keys that are accepted and have no effect yet.
-    pub without_effect: Vec<&'static str>,
+    /// Where credentials are kept.
+    pub store: StoreSettings,
+}
+
+/// Settings of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The database.
+    pub url: StoreUrl,
+    /// The key-encryption key.
+    pub key: SecretSource,
+    /// Former ones, with which data keys may still be wrapped.
+    pub old_keys: Vec<SecretSource>,
+}
+
+/// Which database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `sqlite:PATH`.
+    Sqlite(PathBuf),
+    /// `postgres://…`, without a password.
+    Postgres(String),
+    /// Where a URL of PostgreSQL is read that may hold a password.
+    Read(SecretSource),
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => f.write_str(url),
+            Self::Read(source) => source.fmt(f),
+        }
+    }
 }
 
 /// Settings of signed policies.
@@ -115,6 +148,15 @@ pub enum SecretSource {
     Env(String),
     /// `file:PATH`.
     File(PathBuf),
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
 }
 
 /// Everything that is wrong with the settings, at once.

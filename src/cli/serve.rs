@@ -22,9 +22,6 @@ const IMPATIENT: u8 = 130;
 pub(super) fn serve(args: &ListenArgs) -> Result<u8, StartError> {
     let (settings, _) = args.load()?;
     telemetry::start(&settings.log).map_err(StartError::Configuration)?;
-    for key in &settings.without_effect {
-        tracing::warn!(key, "this setting has no effect yet");
-    }
     let runtime = runtime(settings.workers)?;
     let code = runtime.block_on(until_signalled(&settings));
     // A name lookup that still runs holds nobody up.

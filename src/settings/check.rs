@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     BadSettings, ClaimMap, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings, Shown,
-    SignedPolicy, UpstreamSettings, Verify,
+    SignedPolicy, StoreSettings, StoreUrl, UpstreamSettings, Verify,
     file::{Issuer, Names, Scalar},
     issuers::{AgentClaim, problems},
     layers::{Layers, Origin, place, resolved},
@@ -92,15 +92,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         |text, _| parsed(text, "a number of threads; 0 for as many as there are cores"),
     );
     let log = layers.value("log", |f| &f.log, "info", |text, _| Ok(text.to_owned()));
-    let mut without_effect = Vec::new();
-    for (key, said) in [
-        ("store.url", layers.said("store.url", |f| &f.store.url)),
-        ("store.key", layers.said("store.key", |f| &f.store.key)),
-    ] {
-        if said.is_some_and(|(text, _)| !text.is_empty()) {
-            without_effect.push(key);
-        }
-    }
+    let store = store(layers);
     let settings = Settings {
         proxy: proxy?,
         gateway: gateway?,
@@ -119,7 +111,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         drain_timeout: drain_timeout?,
         workers: workers?,
         log: log?,
-        without_effect,
+        store: store?,
     };
     layers.problems.extend(settings.contradictions());
     Some(settings)
@@ -162,6 +154,54 @@ fn signed(layers: &mut Layers) -> Option<SignedPolicy> {
     );
     let keys = keys.iter().map(|(text, origin)| resolved(text, origin)).collect();
     Some(SignedPolicy { verify: verify?, keys, state: state? })
+}
+
+fn store(layers: &mut Layers) -> Option<StoreSettings> {
+    let url = layers.value("store.url", |f| &f.store.url, "sqlite:state/egret.db", store_url);
+    let source = |text: &str, origin: &Origin| {
+        secret_source(text, origin)?.ok_or_else(|| "a reference: `env:NAME` or `file:PATH`".to_owned())
+    };
+    let key = layers.value("store.key", |f| &f.store.key, "file:state/store.key", source);
+    let said = layers.listed("store.old_keys", |f| &f.store.old_keys).unwrap_or_default();
+    let mut old_keys = Vec::with_capacity(said.len());
+    for (text, origin) in &said {
+        match source(text, origin) {
+            Ok(key) => old_keys.push(key),
+            Err(problem) => layers.problems.push(format!("{origin}: store.old_keys: {problem}")),
+        }
+    }
+    if old_keys.len() == said.len() {
+        layers.show_list("store.old_keys", &said);
+    }
+    Some(StoreSettings { url: url?, key: key?, old_keys })
+}
+
+fn store_url(text: &str, origin: &Origin) -> Result<StoreUrl, String> {
+    // A URL may hold a password: it is not repeated.
+    let expected = "`sqlite:PATH`, a URL of PostgreSQL without a password, or `env:NAME` or `file:PATH` where one with a \
+                    password is read";
+    match text.split_once(':') {
+        Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() && !path.contains('?') => {
+            // `sqlite:///x` and `sqlite:/x` are one path.
+            let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
+            Ok(StoreUrl::Sqlite(resolved(path, origin)))
+        }
+        Some(("postgres" | "postgresql", rest)) => {
+            let authority = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?', '#']).next());
+            let user = authority.ok_or(expected)?.rsplit_once('@').map_or("", |(user, _)| user);
+            let in_query = rest.to_ascii_lowercase().contains("password");
+            if user.contains(':') || in_query {
+                Err(expected.into())
+            } else {
+                Ok(StoreUrl::Postgres(text.to_owned()))
+            }
+        }
+        Some(("env" | "file", _)) => match secret_source(text, origin)? {
+            Some(source) => Ok(StoreUrl::Read(source)),
+            None => Err(expected.into()),
+        },
+        _ => Err(expected.into()),
+    }
 }
 
 fn upstream(layers: &mut Layers) -> Option<UpstreamSettings> {

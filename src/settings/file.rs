@@ -145,6 +145,7 @@ pub(super) struct Policy {
 pub(super) struct Store {
     pub(super) url: Scalar,
     pub(super) key: Scalar,
+    pub(super) old_keys: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

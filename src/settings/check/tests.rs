@@ -69,7 +69,39 @@ upstream: {extra_ca: [], proxy: null, connect_timeout: 10s}
     let (settings, _) = Settings::load(&given).unwrap();
     assert_eq!(settings.issuers[0].claims.user, ["sub"]);
     assert_eq!(settings.policy, dir.path().join("policies"));
-    assert_eq!(settings.without_effect, ["store.url", "store.key"]);
+    assert_eq!(settings.store.url, StoreUrl::Sqlite(dir.path().join("state/egret.db")));
+    assert_eq!(settings.store.key, SecretSource::File(dir.path().join("state/store.key")));
+}
+
+#[test]
+fn the_url_of_the_store_holds_no_password() {
+    for (url, expected) in [
+        ("sqlite:a/b.db", StoreUrl::Sqlite("a/b.db".into())),
+        ("sqlite:///var/b.db", StoreUrl::Sqlite("/var/b.db".into())),
+        (
+            "postgres://egret@db.example:5432/egret",
+            StoreUrl::Postgres("postgres://egret@db.example:5432/egret".into()),
+        ),
+        ("env:DATABASE_URL", StoreUrl::Read(SecretSource::Env("DATABASE_URL".into()))),
+        ("file:/run/url", StoreUrl::Read(SecretSource::File("/run/url".into()))),
+    ] {
+        let (_dir, given) = given("{}", &[("store.url", url)], &[]);
+        assert_eq!(Settings::load(&given).unwrap().0.store.url, expected, "{url}");
+    }
+    for url in [
+        "sqlite:",
+        "sqlite::memory:?x",
+        "mysql://x",
+        "egret.db",
+        "postgres://egret:hunter2@db.example/egret",
+        "postgres://db.example/egret?password=hunter2",
+        "postgres:hunter2",
+        "off",
+    ] {
+        let (_dir, given) = given("{}", &[("store.url", url)], &[]);
+        let text = Settings::load(&given).unwrap_err().to_string();
+        assert!(text.contains("store.url: `sqlite:PATH`") && !text.contains("hunter2"), "{url}: {text}");
+    }
 }
 
 #[test]
