@@ -16,6 +16,7 @@ mod records;
 mod rollout;
 mod route;
 mod run;
+mod secret;
 mod serve;
 mod shadow;
 mod token;
@@ -92,6 +93,12 @@ enum Command {
     /// Draft a policy from a shadow log, and sign policies
     #[command(subcommand)]
     Policy(rollout::PolicyCommand),
+    /// Secrets in the store, for `secret:NAME` in policies
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// The store itself, and its key
+    #[command(subcommand)]
+    Store(secret::StoreCommand),
     /// Tokens for development
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -217,6 +224,8 @@ pub fn main() -> ExitCode {
         Command::Catalog(args) => catalog::catalog(&args),
         Command::Shadow(command) => shadow::shadow(&command),
         Command::Policy(command) => rollout::policy(&command),
+        Command::Secret(command) => secret::secret(&command),
+        Command::Store(command) => secret::store(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),
         Command::Health(args) => health::health(&args),

@@ -12,6 +12,7 @@ use crate::{
     plan::{CredentialSpec, Plan},
     refusal::{Reason, Refusal},
     scrub::Needles,
+    store::LazyStore,
     strip::Stripped,
 };
 
@@ -19,6 +20,7 @@ mod placement;
 mod source;
 
 use placement::Prepared;
+use source::Sources;
 
 /// Prepared credentials that are kept. One that is pushed out is read and prepared again.
 const MOST_PREPARED: usize = 10_000;
@@ -56,20 +58,20 @@ impl fmt::Debug for Outgoing {
 pub struct Credentials {
     /// Ready to attach: values formatted and encoded, needles built. The tenant is the first part of the key.
     prepared: Cache<(TenantId, IntegrationId), Arc<Prepared>>,
+    store: LazyStore,
 }
 
 impl Credentials {
     /// Nothing is read yet: a secret is read when it is first needed.
-    pub fn new() -> Self {
-        Self { prepared: Cache::new(MOST_PREPARED) }
+    pub fn new(store: LazyStore) -> Self {
+        Self { prepared: Cache::new(MOST_PREPARED), store }
     }
 
     /// Attaches the credential that the grant names.
     ///
     /// # Errors
-    /// `credential_missing` when there is none: the request is never sent without it. `action_denied` when the
-    /// path has no place for it.
-    #[expect(clippy::unused_async, reason = "tokens will be fetched here")]
+    /// `credential_missing` when there is none, `credential_unavailable` when it cannot be read just now: the request
+    /// is never sent without it. `action_denied` when the path has no place for it.
     pub async fn attach(&self, stripped: Stripped) -> Result<Outbound, Refusal> {
         let started = Instant::now();
         let (mut message, grant) = stripped.into_parts();
@@ -77,11 +79,12 @@ impl Credentials {
             let error = "BUG: the grant is for another host than the request's target".to_owned();
             return Err(message.refuse(Reason::InternalError { error }));
         }
-        let prepared = match grant.plan().map(|plan| self.prepare(&grant.context().identity.tenant_id, plan))
-        {
-            None | Some(Ok(None)) => None,
-            Some(Ok(Some(prepared))) => Some(prepared),
-            Some(Err(reason)) => return Err(message.refuse(reason)),
+        let prepared = match grant.plan() {
+            None => None,
+            Some(plan) => match self.prepare(&grant.context().identity.tenant_id, plan).await {
+                Ok(prepared) => prepared,
+                Err(reason) => return Err(message.refuse(reason)),
+            },
         };
         let (path, query) = (message.target.path.as_str(), message.target.query.as_ref());
         let query = query.map(crate::target::Query::as_str);
@@ -101,7 +104,7 @@ impl Credentials {
     }
 
     /// The credential of this plan, ready to attach; none when it needs none.
-    fn prepare(&self, tenant_id: &TenantId, plan: &Plan) -> Result<Option<Arc<Prepared>>, Reason> {
+    async fn prepare(&self, tenant_id: &TenantId, plan: &Plan) -> Result<Option<Arc<Prepared>>, Reason> {
         let placements = match &plan.credential {
             None => return Ok(None),
             Some(CredentialSpec::Static(placements)) => placements,
@@ -111,13 +114,14 @@ impl Credentials {
             }
         };
         let key = (tenant_id.clone(), plan.integration_id.clone());
+        let sources = Sources { store: &self.store, tenant: tenant_id };
         if let Some(prepared) = self.prepared.get(&key)
-            && prepared.is_fresh(placements)
+            && prepared.is_fresh(placements, sources).await
         {
             return Ok(Some(prepared));
         }
-        // Requests that come at the same time may prepare the same twice; nothing is fetched, so it is cheap.
-        match Prepared::read(placements) {
+        // Requests that come at the same time may prepare the same twice; it is cheap enough.
+        match Prepared::read(placements, sources).await {
             Ok(prepared) => {
                 let prepared = Arc::new(prepared);
                 self.prepared.insert(key, prepared.clone());
@@ -126,21 +130,20 @@ impl Credentials {
             Err(missing) => {
                 // A secret that was taken away is not used again, also when it comes back unchanged.
                 self.prepared.remove(&key);
-                Err(Reason::CredentialMissing { what: missing.to_string() })
+                let what = missing.to_string();
+                Err(if missing.is_transient() {
+                    Reason::CredentialUnavailable { what }
+                } else {
+                    Reason::CredentialMissing { what }
+                })
             }
         }
     }
 }
 
-impl Default for Credentials {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("prepared", &self.prepared.len()).finish()
+        f.debug_struct("Credentials").field("prepared", &self.prepared.len()).finish_non_exhaustive()
     }
 }
 

@@ -27,6 +27,11 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Whether it holds a control character, such as a line break, which would end a header (CWE-113).
+    pub fn has_control(&self) -> bool {
+        self.0.iter().any(u8::is_ascii_control)
+    }
+
     /// Whether `other` holds the same bytes, compared in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, other).is_ok()

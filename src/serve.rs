@@ -21,6 +21,7 @@ use crate::{
     proxy::Proxy,
     secret::Secret,
     settings::{IssuerConfig, SecretSource, Settings, Verify},
+    store::LazyStore,
     tls::Trust,
 };
 
@@ -159,7 +160,7 @@ impl Running {
             policy: policy.clone(),
             limits: Limits::default(),
             approvals: Approvals::default(),
-            credentials: Credentials::new(),
+            credentials: Credentials::new(LazyStore::new(settings.store.clone())),
             upstream: Upstream::new(connector, trust, upstream, life.tasks.clone(), life.stop.clone()),
             leaves: Leaves::new(authority, metrics.clone()),
         });

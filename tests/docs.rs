@@ -86,6 +86,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::ApprovalRequired { guard: "".into(), action: text() },
         Reason::RateLimited { policy: text(), quota: 1, window: 1, retry_after: Duration::ZERO },
         Reason::CredentialMissing { what: text() },
+        Reason::CredentialUnavailable { what: text() },
         Reason::CredentialRejected,
         Reason::UserMissing,
         Reason::IntegrationAmbiguous { candidates: Vec::new() },
@@ -139,6 +140,7 @@ fn is_listed(reason: &Reason) {
         | Reason::ApprovalRequired { .. }
         | Reason::RateLimited { .. }
         | Reason::CredentialMissing { .. }
+        | Reason::CredentialUnavailable { .. }
         | Reason::CredentialRejected
         | Reason::UserMissing
         | Reason::IntegrationAmbiguous { .. }

@@ -1,6 +1,6 @@
 //! Puts secrets where the upstream looks for them. The one file in which they are exposed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, uri::PathAndQuery};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
-use super::source::{self, Flaw, Missing, Stamp};
+use super::source::{Flaw, Missing, Read, Sources, Stamp};
 use crate::{
     audit,
     plan::{Half, Placement, SecretRef},
@@ -56,8 +56,15 @@ struct Segment {
 
 impl Prepared {
     /// Reads the secrets and formats them.
-    pub(super) fn read(placements: &[Placement]) -> Result<Self, Missing> {
+    pub(super) async fn read(placements: &[Placement], sources: Sources<'_>) -> Result<Self, Missing> {
         let mut making = Making::default();
+        for reference in placements.iter().flat_map(Placement::secrets) {
+            if !making.found.contains_key(reference) {
+                let Read { secret, stamp } = sources.read(reference).await?;
+                making.found.insert(reference.clone(), Arc::new(secret));
+                making.stamps.push((reference.clone(), stamp));
+            }
+        }
         for placement in placements {
             making.place(placement)?;
         }
@@ -65,9 +72,16 @@ impl Prepared {
     }
 
     /// Whether it still is what the policy says, made from the secrets as they are now.
-    pub(super) fn is_fresh(&self, placements: &[Placement]) -> bool {
-        self.placements == *placements
-            && self.stamps.iter().all(|(reference, stamp)| source::is_fresh(reference, *stamp))
+    pub(super) async fn is_fresh(&self, placements: &[Placement], sources: Sources<'_>) -> bool {
+        if self.placements != *placements {
+            return false;
+        }
+        for (reference, stamp) in &self.stamps {
+            if !sources.is_fresh(reference, stamp).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Sets the headers, and gives path and query as they are to be sent.
@@ -164,6 +178,7 @@ impl Segment {
 /// A credential in the making.
 #[derive(Default)]
 struct Making {
+    found: HashMap<SecretRef, Arc<Secret>>,
     stamps: Vec<(SecretRef, Stamp)>,
     headers: Vec<(HeaderName, HeaderValue)>,
     query: Zeroizing<Vec<u8>>,
@@ -190,10 +205,9 @@ impl Making {
         }
     }
 
-    fn resolve(&mut self, reference: &SecretRef) -> Result<Secret, Missing> {
-        let read = source::read(reference)?;
-        self.stamps.push((reference.clone(), read.stamp));
-        Ok(read.secret)
+    fn resolve(&self, reference: &SecretRef) -> Result<Arc<Secret>, Missing> {
+        // All of them were read before.
+        self.found.get(reference).cloned().ok_or_else(|| Missing::new(reference, Flaw::NotSet))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the secret is formatted as a header's value")]

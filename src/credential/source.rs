@@ -5,12 +5,21 @@ use std::{
     io::{self, Read as _},
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::Path,
-    time::{Duration, SystemTime},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use zeroize::Zeroizing;
 
-use crate::{plan::SecretRef, secret::Secret};
+use crate::{
+    context::TenantId,
+    plan::SecretRef,
+    secret::Secret,
+    store::{LazyStore, SecretName, StoreError},
+};
 
 /// The largest secret file. Far more than any header may hold.
 const LARGEST: u64 = 64 * 1024;
@@ -18,6 +27,12 @@ const LARGEST: u64 = 64 * 1024;
 /// A file that changed less than this before it was read may change again without a new time stamp: kernels
 /// stamp in ticks of up to 10 ms.
 const SETTLING: Duration = Duration::from_millis(100);
+
+/// How often the store is asked whether a secret is still the one: half of what a revocation may take.
+const CONFIRMED_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a secret is used that the store cannot confirm, because it cannot be reached.
+const KEPT_WITHOUT_STORE: Duration = Duration::from_secs(60);
 
 /// Why a secret cannot be had, for the operator. Names the reference, never the value.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +45,11 @@ pub(super) struct Missing {
 impl Missing {
     pub(super) fn new(reference: &SecretRef, flaw: Flaw) -> Self {
         Self { reference: reference.to_string(), flaw }
+    }
+
+    /// Whether it may be there a moment later.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(&self.flaw, Flaw::Store(error) if error.is_transient())
     }
 }
 
@@ -50,12 +70,18 @@ pub(super) enum Flaw {
     ControlCharacter,
     #[error("cannot be resolved yet: it comes with the credential store")]
     NotYet,
+    #[error("is not in the store")]
+    NotStored,
+    #[error("is no name of a secret in the store")]
+    NoName,
+    #[error("cannot be read: {0}")]
+    Store(Arc<StoreError>),
     #[error("is the user half of a Basic credential and holds a `:` (RFC 7617 §2)")]
     Colon,
 }
 
 /// Which version of a secret was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Stamp {
     /// The environment does not change while egret runs.
     Environment,
@@ -63,6 +89,47 @@ pub(super) enum Stamp {
     File(FileStamp),
     /// A file that had changed just before: the next use reads it again.
     Unsettled,
+    /// A row of the store.
+    Stored(StoredStamp),
+}
+
+#[derive(Debug)]
+pub(super) struct StoredStamp {
+    generation: i64,
+    /// When the store was asked last, by anyone.
+    asked: Moment,
+    /// When it said last that this is still the one.
+    confirmed: Moment,
+}
+
+/// A point in time that many may move, in milliseconds since the first one was made.
+#[derive(Debug)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn now() -> Self {
+        Self(AtomicU64::new(millis()))
+    }
+
+    fn age(&self) -> Duration {
+        Duration::from_millis(millis().saturating_sub(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn renew(&self) {
+        self.0.store(millis(), Ordering::Relaxed);
+    }
+
+    /// Renews it if it is older than this; of many who try at once, one does.
+    fn renew_after(&self, age: Duration) -> bool {
+        let (now, last) = (millis(), self.0.load(Ordering::Relaxed));
+        Duration::from_millis(now.saturating_sub(last)) >= age
+            && self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+fn millis() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,31 +168,71 @@ pub(super) struct Read {
     pub(super) stamp: Stamp,
 }
 
-/// Whether the reference still leads to what bears this stamp. One `stat` for a file.
-pub(super) fn is_fresh(reference: &SecretRef, stamp: Stamp) -> bool {
-    match (reference, stamp) {
-        (SecretRef::Env(_), Stamp::Environment) => true,
-        (SecretRef::File(path), Stamp::File(stamp)) => {
-            std::fs::metadata(path).is_ok_and(|metadata| FileStamp::of(&metadata) == stamp)
-        }
-        _ => false,
-    }
+/// Whose secrets are read, and where those of the store are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sources<'s> {
+    pub(super) store: &'s LazyStore,
+    pub(super) tenant: &'s TenantId,
 }
 
-/// Reads a secret.
-pub(super) fn read(reference: &SecretRef) -> Result<Read, Missing> {
-    let read = match reference {
-        SecretRef::Env(name) => std::env::var_os(name)
-            .ok_or(Flaw::NotSet)
-            .and_then(|value| clean(value.as_bytes()))
-            .map(|secret| Read { secret, stamp: Stamp::Environment }),
-        SecretRef::File(path) => read_file(path),
-        SecretRef::Store(_)
-        | SecretRef::Vault { .. }
-        | SecretRef::AwsSecretsManager { .. }
-        | SecretRef::Exec(_) => Err(Flaw::NotYet),
-    };
-    read.map_err(|flaw| Missing::new(reference, flaw))
+impl Sources<'_> {
+    /// Whether the reference still leads to what bears this stamp. One `stat` for a file; the store is asked now and
+    /// then, and by one request of many.
+    pub(super) async fn is_fresh(self, reference: &SecretRef, stamp: &Stamp) -> bool {
+        match (reference, stamp) {
+            (SecretRef::Env(_), Stamp::Environment) => true,
+            (SecretRef::File(path), Stamp::File(stamp)) => {
+                std::fs::metadata(path).is_ok_and(|metadata| FileStamp::of(&metadata) == *stamp)
+            }
+            (SecretRef::Store(_), Stamp::Stored(stamp)) if !stamp.asked.renew_after(CONFIRMED_EVERY) => {
+                stamp.confirmed.age() < KEPT_WITHOUT_STORE
+            }
+            (SecretRef::Store(name), Stamp::Stored(stamp)) => match self.generation(name).await {
+                Ok(generation) => {
+                    stamp.confirmed.renew();
+                    generation == Some(stamp.generation)
+                }
+                Err(error) => {
+                    tracing::warn!(%reference, %error, "the store cannot say whether this secret is still the one");
+                    stamp.confirmed.age() < KEPT_WITHOUT_STORE
+                }
+            },
+            _ => false,
+        }
+    }
+
+    async fn generation(self, name: &str) -> Result<Option<i64>, Arc<StoreError>> {
+        let Ok(name) = SecretName::parse(name) else { return Ok(None) };
+        Ok(self.store.get().await?.secret_generation(self.tenant, &name).await?)
+    }
+
+    /// Reads a secret.
+    pub(super) async fn read(self, reference: &SecretRef) -> Result<Read, Missing> {
+        let read = match reference {
+            SecretRef::Env(name) => std::env::var_os(name)
+                .ok_or(Flaw::NotSet)
+                .and_then(|value| clean(value.as_bytes()))
+                .map(|secret| Read { secret, stamp: Stamp::Environment }),
+            SecretRef::File(path) => read_file(path),
+            SecretRef::Store(name) => self.read_stored(name).await,
+            SecretRef::Vault { .. } | SecretRef::AwsSecretsManager { .. } | SecretRef::Exec(_) => {
+                Err(Flaw::NotYet)
+            }
+        };
+        read.map_err(|flaw| Missing::new(reference, flaw))
+    }
+
+    async fn read_stored(self, name: &str) -> Result<Read, Flaw> {
+        let name = SecretName::parse(name).map_err(|_| Flaw::NoName)?;
+        let store = self.store.get().await.map_err(Flaw::Store)?;
+        let found = store.secret(self.tenant, &name).await.map_err(|error| Flaw::Store(Arc::new(error)))?;
+        let found = found.ok_or(Flaw::NotStored)?;
+        let (asked, confirmed) = (Moment::now(), Moment::now());
+        let stamp = Stamp::Stored(StoredStamp { generation: found.generation, asked, confirmed });
+        // It was trimmed when it was set.
+        let secret = found.value;
+        if secret.has_control() { Err(Flaw::ControlCharacter) } else { Ok(Read { secret, stamp }) }
+    }
 }
 
 fn read_file(path: &Path) -> Result<Read, Flaw> {

@@ -7,8 +7,14 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::*;
-use crate::plan::{
-    CredentialSpec, Half, Intercept, Keep, Obtained, Placement, PrivateReach, SecretRef, Service, StripPlan,
+use crate::{
+    plan::{
+        CredentialSpec, Half, Intercept, Keep, Obtained, Placement, PrivateReach, SecretRef, Service,
+        StripPlan,
+    },
+    secret::Secret,
+    settings::{SecretSource, StoreSettings, StoreUrl},
+    store::{SecretName, Store},
 };
 
 struct Files(tempfile::TempDir);
@@ -28,9 +34,35 @@ impl Files {
     }
 }
 
+/// A store that is not there.
+fn nowhere() -> LazyStore {
+    stored_in(Path::new("/nonexistent"))
+}
+
+fn stored_in(dir: &Path) -> LazyStore {
+    LazyStore::new(settings(dir))
+}
+
+fn settings(dir: &Path) -> StoreSettings {
+    StoreSettings {
+        url: StoreUrl::Sqlite(dir.join("egret.db")),
+        key: SecretSource::File(dir.join("store.key")),
+        old_keys: Vec::new(),
+    }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn read(placements: &[Placement]) -> Result<Prepared, source::Missing> {
+    let (store, tenant) = (nowhere(), TenantId::parse("t").unwrap());
+    wait(Prepared::read(placements, Sources { store: &store, tenant: &tenant }))
+}
+
 /// What is sent for a request to `/bot0/send?a=1`: the value of the first header, path and query.
 fn sent(placement: Placement) -> Result<(HeaderMap, String), String> {
-    let prepared = Prepared::read(&[placement]).map_err(|missing| missing.to_string())?;
+    let prepared = read(&[placement]).map_err(|missing| missing.to_string())?;
     let mut headers = HeaderMap::new();
     let outgoing =
         prepared.apply(&mut headers, "/bot0/send", Some("a=1")).map_err(|reason| reason.detail())?;
@@ -111,7 +143,7 @@ fn basic_has_two_halves_of_any_kind() {
 #[test]
 fn a_header_replaces_all_that_was_there_and_is_marked_sensitive() {
     let files = Files::new();
-    let prepared = Prepared::read(&[
+    let prepared = read(&[
         Placement::Header {
             name: HeaderName::from_static("x-key"),
             prefix: "Token ".into(),
@@ -137,7 +169,7 @@ fn a_query_parameter_is_encoded_and_comes_last() {
     let files = Files::new();
     let prepared = |name: &str| {
         let secret = files.put("key", "a/b&c=d;e#f+g h");
-        Prepared::read(&[Placement::Query { name: name.into(), secret }]).ok().unwrap()
+        read(&[Placement::Query { name: name.into(), secret }]).ok().unwrap()
     };
     let apply =
         |query| prepared("key").apply(&mut HeaderMap::new(), "/p", query).unwrap().as_str().to_owned();
@@ -157,7 +189,7 @@ fn a_path_segment_takes_the_secret_in_the_place_of_what_the_client_wrote() {
         secret: secret.clone(),
     };
     let path = |placement, path: &str| {
-        let prepared = Prepared::read(&[placement]).ok().unwrap();
+        let prepared = read(&[placement]).ok().unwrap();
         prepared
             .apply(&mut HeaderMap::new(), path, None)
             .map(|sent| sent.as_str().to_owned())
@@ -191,7 +223,7 @@ fn what_was_sent_is_looked_for_in_the_answer() {
         user: Half::Constant("alice".into()),
         password: Half::Secret(files.put("password", "0123456789abk9Qz")),
     };
-    let prepared = Prepared::read(&[basic]).ok().unwrap();
+    let prepared = read(&[basic]).ok().unwrap();
     let needles = prepared.needles().unwrap();
     let scrubbed = |text: &'static str| {
         needles.scrub_header(&HeaderValue::from_static(text)).map(|value| value.to_str().unwrap().to_owned())
@@ -209,7 +241,7 @@ fn what_was_sent_is_looked_for_in_the_answer() {
 #[test]
 fn a_short_secret_shows_nothing_in_the_log() {
     let files = Files::new();
-    let prepared = Prepared::read(&[Placement::Bearer(files.put("a", "0123456789abcde"))]).ok().unwrap();
+    let prepared = read(&[Placement::Bearer(files.put("a", "0123456789abcde"))]).ok().unwrap();
     assert_eq!(prepared.record().masked, None);
 }
 
@@ -217,7 +249,7 @@ fn a_short_secret_shows_nothing_in_the_log() {
 fn a_constant_is_no_secret() {
     let placement =
         Placement::Constant { name: HeaderName::from_static("x-v"), value: HeaderValue::from_static("1") };
-    let prepared = Prepared::read(&[placement]).ok().unwrap();
+    let prepared = read(&[placement]).ok().unwrap();
     assert!(prepared.needles().is_none());
 }
 
@@ -242,8 +274,8 @@ fn plan(placement: Placement) -> Plan {
 
 fn bearer_of(credentials: &Credentials, tenant: &str, plan: &Plan) -> Result<String, String> {
     let tenant = TenantId::parse(tenant).unwrap();
-    let prepared =
-        credentials.prepare(&tenant, plan).map_err(|reason| reason.for_operator().unwrap().to_owned())?;
+    let prepared = wait(credentials.prepare(&tenant, plan))
+        .map_err(|reason| reason.for_operator().unwrap().to_owned())?;
     let mut headers = HeaderMap::new();
     prepared.unwrap().apply(&mut headers, "/", None).unwrap();
     Ok(headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
@@ -252,7 +284,7 @@ fn bearer_of(credentials: &Credentials, tenant: &str, plan: &Plan) -> Result<Str
 #[test]
 fn a_changed_file_is_read_again_and_a_lost_one_is_not_remembered() {
     let files = Files::new();
-    let credentials = Credentials::new();
+    let credentials = Credentials::new(nowhere());
     let plan = plan(Placement::Bearer(files.put("a", "first")));
     assert_eq!(bearer_of(&credentials, "t", &plan).unwrap(), "Bearer first");
     files.put("a", "other"); // the same length, within one tick of the clock
@@ -273,7 +305,7 @@ fn a_swapped_link_is_noticed() {
     }
     symlink("..1", files.path("..data")).unwrap();
     symlink("..data/token", files.path("token")).unwrap();
-    let credentials = Credentials::new();
+    let credentials = Credentials::new(nowhere());
     let plan = plan(Placement::Bearer(SecretRef::File(files.path("token"))));
     assert_eq!(bearer_of(&credentials, "t", &plan).unwrap(), "Bearer first");
     symlink("..2", files.path("..new")).unwrap();
@@ -284,11 +316,11 @@ fn a_swapped_link_is_noticed() {
 #[test]
 fn a_settled_secret_is_prepared_once_for_each_tenant() {
     let files = Files::new();
-    let credentials = Credentials::new();
+    let credentials = Credentials::new(nowhere());
     let plan = plan(Placement::Bearer(files.put("a", "first")));
     std::thread::sleep(Duration::from_millis(120)); // the kernel's own clock stamps the file
     let prepare =
-        |tenant: &str| credentials.prepare(&TenantId::parse(tenant).unwrap(), &plan).unwrap().unwrap();
+        |tenant: &str| wait(credentials.prepare(&TenantId::parse(tenant).unwrap(), &plan)).unwrap().unwrap();
     assert!(Arc::ptr_eq(&prepare("t_a"), &prepare("t_a")));
     assert!(!Arc::ptr_eq(&prepare("t_a"), &prepare("t_b")));
 }
@@ -296,7 +328,7 @@ fn a_settled_secret_is_prepared_once_for_each_tenant() {
 #[test]
 fn a_reloaded_policy_with_another_credential_is_followed() {
     let files = Files::new();
-    let credentials = Credentials::new();
+    let credentials = Credentials::new(nowhere());
     let [one, other] = ["one", "other"].map(|text| plan(Placement::Bearer(files.put(text, text))));
     assert_eq!(bearer_of(&credentials, "t", &one).unwrap(), "Bearer one");
     assert_eq!(bearer_of(&credentials, "t", &other).unwrap(), "Bearer other");
@@ -308,17 +340,13 @@ fn nothing_prints_a_secret() {
     let outgoing =
         Outgoing { path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"), needles: None };
     assert_eq!(format!("{outgoing:?}"), "Outgoing(..)");
-    assert!(!format!("{:?}", Credentials::new()).contains("secret"));
+    assert!(!format!("{:?}", Credentials::new(nowhere())).contains("secret"));
 }
 
 #[test]
-fn what_is_to_be_obtained_is_missing_until_there_is_a_store() {
-    let credentials = Credentials::new();
-    let mut plan = plan(Placement::Bearer(SecretRef::Store("openai-key".into())));
-    assert_eq!(
-        bearer_of(&credentials, "t", &plan).unwrap_err(),
-        "`secret:openai-key` cannot be resolved yet: it comes with the credential store"
-    );
+fn what_is_to_be_obtained_is_missing_until_it_is_built() {
+    let credentials = Credentials::new(nowhere());
+    let mut plan = plan(Placement::Bearer(SecretRef::Env("KEY".into())));
     plan.credential = Some(CredentialSpec::Obtained(Box::new(Obtained::GithubApp {
         app_id: 1,
         installation_id: 2,
@@ -330,4 +358,59 @@ fn what_is_to_be_obtained_is_missing_until_there_is_a_store() {
         bearer_of(&credentials, "t", &plan).unwrap_err(),
         "`github_app` credentials come with the credential store"
     );
+}
+
+#[tokio::test]
+async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_or_create(&settings(dir.path())).await.unwrap();
+    let tenant = |name: &str| TenantId::parse(name).unwrap();
+    let name = SecretName::parse("key").unwrap();
+    let set = async |of: &str, value: &str| {
+        store.set_secret(&tenant(of), &name, &Secret::new(value.as_bytes().to_vec())).await.unwrap();
+    };
+    let credentials = Credentials::new(stored_in(dir.path()));
+    let plan = plan(Placement::Bearer(SecretRef::Store("key".into())));
+    let bearer = async |of: &str| {
+        let prepared = credentials
+            .prepare(&tenant(of), &plan)
+            .await
+            .map_err(|reason| (reason.facts().code, reason.for_operator().unwrap().to_owned()))?;
+        let mut headers = HeaderMap::new();
+        prepared.unwrap().apply(&mut headers, "/", None).unwrap();
+        Ok::<_, (&str, String)>(headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
+    };
+    set("acme", "first").await;
+    assert_eq!(bearer("acme").await.unwrap(), "Bearer first");
+    let (code, what) = bearer("zeta").await.unwrap_err();
+    assert_eq!((code, what.as_str()), ("credential_missing", "`secret:key` is not in the store"));
+    set("acme", "second").await;
+    let changed = Instant::now();
+    while bearer("acme").await.unwrap() == "Bearer first" {
+        assert!(changed.elapsed() < Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    store.remove_secret(&tenant("acme"), &name).await.unwrap();
+    while bearer("acme").await.is_ok() {
+        assert!(changed.elapsed() < Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bearer("acme").await.unwrap_err().0, "credential_missing");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_missing_and_one_that_cannot_be_used_is_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(Placement::Bearer(SecretRef::Store("key".into())));
+    let code = || {
+        let credentials = Credentials::new(stored_in(dir.path()));
+        wait(credentials.prepare(&TenantId::parse("t").unwrap(), &plan)).err().unwrap().facts().code
+    };
+    assert_eq!(code(), "credential_missing");
+    fs::write(
+        dir.path().join("egret.db"),
+        "this is no database, and long enough to be told from an empty one",
+    )
+    .unwrap();
+    assert_ne!(code(), "credential_missing");
 }

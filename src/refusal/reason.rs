@@ -84,6 +84,11 @@ pub enum Reason {
         /// What is missing, for the operator.
         what: String,
     },
+    /// There may be a credential, but where it is kept cannot be reached.
+    CredentialUnavailable {
+        /// What is wrong, for the operator.
+        what: String,
+    },
     /// The upstream answered 401 to the credential that egret attached.
     CredentialRejected,
     /// A USER integration, and the token names no user.
@@ -196,6 +201,7 @@ impl Reason {
             Self::ApprovalRequired { .. } => ("approval_required", "Approval required", 403, DENIED, "approval-required", false),
             Self::RateLimited { .. } => ("rate_limited", "Rate limited", 429, CLIENT, "rate-limited", true),
             Self::CredentialMissing { .. } => ("credential_missing", "Credential missing", 403, DENIED, "credential-missing", false),
+            Self::CredentialUnavailable { .. } => ("credential_unavailable", "Credential cannot be read now", 503, OURS, "credential-unavailable", true),
             Self::CredentialRejected => ("credential_rejected", "Credential rejected", 403, DENIED, "credential-rejected", false),
             Self::UserMissing => ("user_missing", "User missing", 403, DENIED, "user-missing", false),
             Self::IntegrationAmbiguous { .. } => ("integration_ambiguous", "Integration ambiguous", 403, DENIED, "integration-ambiguous", false),
@@ -257,6 +263,7 @@ impl Reason {
             Self::ApprovalRequired { action, .. } => format!("{action} needs a human's approval, which cannot be given yet: do something else, or ask a person to do it"),
             Self::RateLimited { policy, quota, window, .. } => format!("the limit `{policy}` of {quota} requests in {window} s is used up"),
             Self::CredentialMissing { .. } => "the credential of this integration is not set up".into(),
+            Self::CredentialUnavailable { .. } => "the credential of this integration cannot be read just now: try again".into(),
             Self::CredentialRejected => "the upstream did not accept the credential of this integration: it must be set anew".into(),
             Self::UserMissing => "this integration acts for a user, and the token names none".into(),
             Self::IntegrationAmbiguous { .. } => "several integrations cover this destination: name one in `X-Agent-Integration`".into(),
@@ -279,7 +286,9 @@ impl Reason {
     pub fn for_operator(&self) -> Option<&str> {
         match self {
             Self::TokenInvalid { check } => Some(check),
-            Self::IdentityUnavailable { what } | Self::CredentialMissing { what } => Some(what),
+            Self::IdentityUnavailable { what }
+            | Self::CredentialMissing { what }
+            | Self::CredentialUnavailable { what } => Some(what),
             Self::DestinationIpProhibited { address } => Some(address),
             Self::UpstreamDnsFailed { error, .. }
             | Self::UpstreamUnreachable { error, .. }

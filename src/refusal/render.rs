@@ -125,7 +125,9 @@ fn retry(headers: &mut HeaderMap, reason: &Reason) {
             put(headers, "ratelimit-policy", &format!("\"{policy}\";q={quota};w={window}"));
             put(headers, "ratelimit", &format!("\"{policy}\";r=0;t={seconds}"));
         }
-        Reason::IdentityUnavailable { .. } | Reason::NotRecorded { .. } => put(headers, "retry-after", "5"),
+        Reason::IdentityUnavailable { .. }
+        | Reason::CredentialUnavailable { .. }
+        | Reason::NotRecorded { .. } => put(headers, "retry-after", "5"),
         _ => {}
     }
 }
