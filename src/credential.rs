@@ -109,7 +109,7 @@ impl Credentials {
             None => return Ok(None),
             Some(CredentialSpec::Static(placements)) => placements,
             Some(CredentialSpec::Obtained(obtained)) => {
-                let what = format!("`{}` credentials come with the credential store", obtained.kind());
+                let what = format!("`{}` credentials cannot be obtained yet", obtained.kind());
                 return Err(Reason::CredentialMissing { what });
             }
         };

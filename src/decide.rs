@@ -29,10 +29,10 @@ pub use parts::act::Act;
 pub use policy::Policy;
 pub use reload::Reload;
 pub use review::{
-    check::{Counts, Report, Strictness, check, check_verified},
+    check::{Counts, Report, Strictness, check},
     diff::{Change, Diff, Kind as ChangeKind, diff},
     explain::{Edit, Examined, Explanation, Inquiry, Op, Probe, Remedy, Step},
-    lint::{Code as LintCode, Level, Lint},
+    lint::{Code as LintCode, Kept, Level, Lint},
     schema::schema,
 };
 

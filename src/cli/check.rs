@@ -7,10 +7,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::{SettingsArgs, data, exit, message};
+use super::{SettingsArgs, data, exit, message, secret};
 use crate::{
-    decide::{self, Level, Lint, LintCode, Report, Strictness},
+    decide::{self, Kept, Level, Lint, LintCode, Report, Strictness},
     serve::{StartError, verification},
+    store::Store,
 };
 
 #[derive(Debug, Args)]
@@ -60,11 +61,12 @@ fn code(text: &str) -> Result<LintCode, String> {
 pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
     // A path that is given is looked at as it is, before somebody signs it; the policy of the settings as `serve`
     // would take it.
+    let kept = || kept(&args.settings);
     let mut report = if let Some(path) = &args.path {
-        decide::check(path)
+        decide::check(path, None, &kept)
     } else {
         let settings = args.settings.load()?.0;
-        decide::check_verified(&settings.policy, verification(&settings)?.as_ref())
+        decide::check(&settings.policy, verification(&settings)?.as_ref(), &kept)
     };
     report.allow(&args.allow);
     let strictness = if args.strict { Strictness::Warnings } else { Strictness::Problems };
@@ -75,6 +77,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
         Format::Text => text(&report),
     }
     Ok(if report.is_ok(strictness) { exit::OK } else { exit::FINDINGS })
+}
+
+/// What the store of this machine keeps.
+fn kept(settings: &SettingsArgs) -> Kept {
+    let names = settings.load().and_then(|(settings, _)| {
+        secret::with_store(async { Store::open(&settings.store).await?.secret_names().await })
+    });
+    names.map_or_else(
+        |error| Kept::Unknown(error.to_string()),
+        |names| Kept::Names(names.into_iter().collect()),
+    )
 }
 
 fn text(report: &Report) {

@@ -83,7 +83,7 @@ pub(super) fn secret(command: &SecretCommand) -> Result<u8, StartError> {
         SecretCommand::List { settings, tenant, json } => {
             let tenant = tenant.as_deref().map(tenant_id).transpose()?;
             let settings = settings.load()?.0.store;
-            let all = run(async { Store::open(&settings).await?.secrets(tenant.as_ref()).await })?;
+            let all = with_store(async { Store::open(&settings).await?.secrets(tenant.as_ref()).await })?;
             for stored in &all {
                 show(stored, *json);
             }
@@ -91,7 +91,8 @@ pub(super) fn secret(command: &SecretCommand) -> Result<u8, StartError> {
         }
         SecretCommand::Remove(args) => {
             let (settings, tenant, name) = args.read()?;
-            let removed = run(async { Store::open(&settings).await?.remove_secret(&tenant, &name).await })?;
+            let removed =
+                with_store(async { Store::open(&settings).await?.remove_secret(&tenant, &name).await })?;
             if !removed {
                 message(format_args!("tenant `{tenant}` has no secret `{name}`"));
                 return Ok(exit::FINDINGS);
@@ -108,7 +109,7 @@ pub(super) fn store(command: &StoreCommand) -> Result<u8, StartError> {
     match command {
         StoreCommand::Init(settings) => {
             let settings = settings.load()?.0.store;
-            run(async { Store::open_or_create(&settings).await.map(drop) })?;
+            with_store(async { Store::open_or_create(&settings).await.map(drop) })?;
             message(format_args!("the store is `{}`, its key `{}`", settings.url, settings.key));
             message(
                 "keep a copy of the key apart from copies of the store: without it, nothing of the store can be read",
@@ -116,7 +117,7 @@ pub(super) fn store(command: &StoreCommand) -> Result<u8, StartError> {
         }
         StoreCommand::Rekey { settings, data } => {
             let settings = settings.load()?.0.store;
-            let (keys, rows) = run(async {
+            let (keys, rows) = with_store(async {
                 let store = Store::open(&settings).await?;
                 let keys = store.rekey().await?;
                 Ok((keys, if *data { Some(store.renew().await?) } else { None }))
@@ -142,7 +143,7 @@ impl NamedArgs {
 fn set(args: &SetArgs, must_be_there: bool) -> Result<u8, StartError> {
     let (settings, tenant, name) = args.named.read()?;
     let value = value(args)?;
-    let done = run(async {
+    let done = with_store(async {
         let store = if must_be_there {
             Store::open(&settings).await?
         } else {
@@ -227,7 +228,7 @@ fn tenant_id(text: &str) -> Result<TenantId, StartError> {
 }
 
 /// Does something with the store.
-fn run<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StartError> {
+pub(super) fn with_store<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StartError> {
     runtime(1)?.block_on(work).map_err(|error| {
         if error.is_transient() {
             StartError::Unavailable(error.to_string())

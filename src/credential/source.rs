@@ -68,7 +68,7 @@ pub(super) enum Flaw {
     Empty,
     #[error("holds a line break or another control character in its middle")]
     ControlCharacter,
-    #[error("cannot be resolved yet: it comes with the credential store")]
+    #[error("cannot be resolved yet")]
     NotYet,
     #[error("is not in the store")]
     NotStored,

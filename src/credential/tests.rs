@@ -356,7 +356,7 @@ fn what_is_to_be_obtained_is_missing_until_it_is_built() {
     })));
     assert_eq!(
         bearer_of(&credentials, "t", &plan).unwrap_err(),
-        "`github_app` credentials come with the credential store"
+        "`github_app` credentials cannot be obtained yet"
     );
 }
 

@@ -57,8 +57,10 @@ impl SecretRef {
                 let text = Zeroizing::new(fs::read(path).map_err(cannot)?);
                 if text.trim_ascii().is_empty() { Err("is empty".to_owned()) } else { Ok(()) }
             }
-            Self::Store(_) | Self::Vault { .. } | Self::AwsSecretsManager { .. } | Self::Exec(_) => {
-                Err("cannot be resolved yet: it comes with the credential store".to_owned())
+            // Whose it is decides, and only the store knows.
+            Self::Store(_) => Ok(()),
+            Self::Vault { .. } | Self::AwsSecretsManager { .. } | Self::Exec(_) => {
+                Err("cannot be resolved yet".to_owned())
             }
         }
     }
@@ -425,12 +427,11 @@ mod tests {
         assert!(wrong(&SecretRef::File(dir.path().join("nothing"))).starts_with("cannot be read: "));
         assert_eq!(wrong(&SecretRef::File(dir.path().into())), "is not a regular file");
         for later in [
-            SecretRef::Store("key".into()),
             SecretRef::Vault { path: "kv/key".into(), field: "value".into() },
             SecretRef::AwsSecretsManager { name: "key".into(), field: None },
             SecretRef::Exec("helper".into()),
         ] {
-            assert_eq!(wrong(&later), "cannot be resolved yet: it comes with the credential store");
+            assert_eq!(wrong(&later), "cannot be resolved yet");
         }
     }
 }

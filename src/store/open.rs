@@ -62,7 +62,9 @@ impl Store {
         let format =
             sqlx::query("select value from egret_facts where name = 'format'").fetch_optional(&pool).await;
         match format {
-            // A database without our tables.
+            Err(sqlx::Error::Database(error)) if !is_without_tables(&*error) => {
+                return Err(sqlx::Error::Database(error).into());
+            }
             Err(sqlx::Error::Database(_)) | Ok(None) => {
                 return Err(StoreError::Absent(settings.url.to_string()));
             }
@@ -206,6 +208,12 @@ impl Store {
         self.read_keys().await?;
         self.reseal_secrets().await
     }
+}
+
+/// Whether nothing was kept in this database yet.
+fn is_without_tables(error: &dyn sqlx::error::DatabaseError) -> bool {
+    // PostgreSQL's `undefined_table`; SQLite has one code for many mistakes.
+    error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
 }
 
 async fn connect(url: &StoreUrl) -> Result<AnyPool, StoreError> {

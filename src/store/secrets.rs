@@ -200,6 +200,15 @@ impl Store {
         Ok(all)
     }
 
+    /// Tenants and names of all secrets.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn secret_names(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query("select tenant, name from egret_secrets").fetch_all(&self.0.pool).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     /// Seals all secrets with the newest data key.
     pub(super) async fn reseal_secrets(&self) -> Result<usize, StoreError> {
         let (mut after, mut done) = ((String::new(), String::new()), 0);

@@ -230,7 +230,7 @@ pub(in crate::decide) fn describe_as(
             let secrets: Vec<String> = spec.secrets().into_iter().map(shown).collect();
             let with =
                 if secrets.is_empty() { String::new() } else { format!(" with {}", secrets.join(", ")) };
-            format!("`{}`{with}, which comes with the credential store", Obtained::kind(obtained))
+            format!("`{}`{with}, which cannot be obtained yet", Obtained::kind(obtained))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::lint::{self, Code, Level, Lint};
+use super::lint::{self, Code, Kept, Level, Lint};
 use crate::decide::{
     files::{bundle::Verification, problem::Problems},
     policy::Policy,
@@ -70,16 +70,13 @@ impl Report {
     }
 }
 
-/// Checks a file or a directory.
-pub fn check(path: &Path) -> Report {
-    check_verified(path, None)
-}
-
-/// As [`check`], and verified where that is demanded.
-pub fn check_verified(path: &Path, verification: Option<&Verification>) -> Report {
+/// Checks a file or a directory, verified where that is demanded. `kept` is asked when the policy names a secret of
+/// the store.
+pub fn check(path: &Path, verification: Option<&Verification>, kept: &dyn Fn() -> Kept) -> Report {
     let checked = Policy::sources(path, verification).and_then(|sources| {
         let (policy, outline) = Policy::compile_with_outline(&sources)?;
-        Ok(Report { problems: None, lints: lint::lint(&policy, outline, &sources), counts: counts(&policy) })
+        let lints = lint::lint(&policy, outline, &sources, kept);
+        Ok(Report { problems: None, lints, counts: counts(&policy) })
     });
     checked.unwrap_or_else(|problems| Report {
         problems: Some(problems),

@@ -14,7 +14,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::Serialize;
 
-pub use super::lint::code::{Code, Level};
+pub use super::lint::{
+    code::{Code, Level},
+    secrets::Kept,
+};
 use crate::decide::{
     files::{
         outline::Outline,
@@ -46,12 +49,17 @@ pub struct Lint {
 }
 
 /// Looks at a policy that loads. Those that a comment allows are left out.
-pub(in crate::decide) fn lint(policy: &Policy, outline: Outline, sources: &Sources) -> Vec<Lint> {
+pub(in crate::decide) fn lint(
+    policy: &Policy,
+    outline: Outline,
+    sources: &Sources,
+    kept: &dyn Fn() -> Kept,
+) -> Vec<Lint> {
     let mut look = Look { policy, outline, roles: granted(policy), found: Vec::new() };
     grants::look(&mut look);
     hosts::look(&mut look);
     unused::look(&mut look);
-    secrets::look(&mut look);
+    secrets::look(&mut look, kept);
     let mut found = look.found;
     found.sort_by_key(|found| (found.at.file, found.at.line, found.at.column, found.code));
     // A line that several roles include, or a role that several agents have from `*`, is one place.

@@ -1,4 +1,4 @@
-//! Credentials that are obtained for a time: their shapes. Their effect comes with the credential store.
+//! Credentials that are obtained for a time: their shapes. They have no effect yet.
 
 use std::collections::BTreeMap;
 

@@ -79,20 +79,22 @@ fn malformed(what: &'static str) -> Reason {
     Reason::RequestMalformed { what, token: "malformed-body", status: 400 }
 }
 
-/// What refuses a permitted request after all: what loads already, and is not there yet. Whether a variable or a file
-/// is there is for `egret check`.
+/// What refuses a permitted request after all: what loads already, and is not there yet. Whether a variable, a file or
+/// a secret of the store is there is for `egret check`.
 pub(super) fn not_yet(permit: &Permit<'_>) -> Option<Reason> {
     if let Some(approval) = permit.approval.clone() {
         return Some(Reason::ApprovalRequired { guard: approval.guard, action: approval.action });
     }
     let what = match permit.integration?.plan.credential.as_ref()? {
         CredentialSpec::Obtained(obtained) => {
-            format!("`{}` credentials come with the credential store", obtained.kind())
+            format!("`{}` credentials cannot be obtained yet", obtained.kind())
         }
         CredentialSpec::Static(placements) => {
             let mut secrets = placements.iter().flat_map(crate::plan::Placement::secrets);
-            let later = |secret: &&SecretRef| !matches!(secret, SecretRef::Env(_) | SecretRef::File(_));
-            format!("`{}` comes with the credential store", secrets.find(later)?)
+            let later = |secret: &&SecretRef| {
+                !matches!(secret, SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Store(_))
+            };
+            format!("`{}` cannot be resolved yet", secrets.find(later)?)
         }
     };
     Some(Reason::CredentialMissing { what })

@@ -1,6 +1,9 @@
 //! Whether secrets are where the policy says, and not in it. Never what they are.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    cell::LazyCell,
+    collections::{HashMap, HashSet, hash_map::Entry},
+};
 
 use super::{Code, Look};
 use crate::{
@@ -18,8 +21,31 @@ use crate::{
 /// What providers want in the place of a password where the user is the secret.
 const FILLERS: [&str; 6] = ["x", "X", "x-oauth-basic", "api_token", "api-token", "unused"];
 
-pub(super) fn look(look: &mut Look<'_>) {
-    unresolved(look);
+/// What the store keeps, as far as a check may know.
+#[derive(Debug)]
+pub enum Kept {
+    /// Tenants and names of its secrets.
+    Names(HashSet<(String, String)>),
+    /// Why it cannot be asked.
+    Unknown(String),
+}
+
+impl Kept {
+    /// What is wrong with a secret of the store, to go after the reference in a sentence.
+    fn misses(&self, tenant: &str, name: &str) -> Option<String> {
+        match self {
+            Self::Names(names) if names.contains(&(tenant.to_owned(), name.to_owned())) => None,
+            Self::Names(_) => {
+                Some(format!("is not in the store: `egret secret set {name} --tenant {tenant}`"))
+            }
+            Self::Unknown(why) => Some(format!("cannot be looked for: {why}")),
+        }
+    }
+}
+
+/// `kept` is asked when the first secret of the store is met.
+pub(super) fn look(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
+    unresolved(look, kept);
     constant_passwords(look);
 }
 
@@ -50,14 +76,17 @@ fn constant_passwords(look: &mut Look<'_>) {
     }
 }
 
-fn unresolved(look: &mut Look<'_>) {
+fn unresolved(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
     let mut known: HashMap<&SecretRef, Option<String>> = HashMap::new();
+    let kept = LazyCell::new(kept);
     let mut missing = Vec::new();
     for (tenant, integration) in integrations(look.policy) {
         for secret in integration.plan.credential.iter().flat_map(CredentialSpec::secrets) {
-            let why = match known.entry(secret) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(place) => place.insert(secret.resolves().err()).clone(),
+            let why = match (secret, known.entry(secret)) {
+                // The store's secrets are a tenant's own.
+                (SecretRef::Store(name), _) => kept.misses(tenant, name),
+                (_, Entry::Occupied(known)) => known.get().clone(),
+                (_, Entry::Vacant(place)) => place.insert(secret.resolves().err()).clone(),
             };
             let Some(why) = why else { continue };
             let keys = ["tenants", tenant, "integrations", integration.id.as_str(), "credential"];

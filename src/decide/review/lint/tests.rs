@@ -5,9 +5,14 @@ use super::*;
 fn lints(text: &str) -> Vec<Lint> {
     let sources = Sources::text("policy.yaml", text);
     match Policy::compile_with_outline(&sources) {
-        Ok((policy, outline)) => lint(&policy, outline, &sources),
+        Ok((policy, outline)) => lint(&policy, outline, &sources, &kept),
         Err(problems) => panic!("{}", problems.render(false)),
     }
+}
+
+/// A store with one secret.
+fn kept() -> Kept {
+    Kept::Names([("t".to_owned(), "kept".to_owned())].into())
 }
 
 /// The lines at which a policy has a lint, and those that it marks.
@@ -225,6 +230,10 @@ fn a_secret_that_is_not_there() {
     check(Code::UnresolvedSecret, &text("            bearer: \"file:no/such/file\" #<"));
     check(Code::UnresolvedSecret, &text("            bearer: \"file:src\" #<"));
     check(Code::UnresolvedSecret, &text("            bearer: \"file:Cargo.toml\""));
+    check(Code::UnresolvedSecret, &text("            bearer: \"secret:kept\""));
+    check(Code::UnresolvedSecret, &text("            bearer: \"secret:other\" #<"));
+    let others = text("            bearer: \"secret:kept\" #<").replace("  t:", "  u:");
+    check(Code::UnresolvedSecret, &others);
     check(
         Code::UnresolvedSecret,
         &text("            basic:\n              user: x\n              password: \"file:no/such/file\" #<"),
@@ -361,7 +370,7 @@ fn ten_thousand_tenants_are_looked_at_in_a_moment() {
     let sources = Sources::text("policy.yaml", &text);
     let (policy, outline) = Policy::compile_with_outline(&sources).unwrap();
     let started = std::time::Instant::now();
-    let found = lint(&policy, outline, &sources);
+    let found = lint(&policy, outline, &sources, &kept);
     let others = found.iter().filter(|lint| lint.code != Code::UnguardedDelete).count();
     assert_eq!(others, 30_000 + 1, "{:?}", found.iter().take(3).collect::<Vec<_>>());
     assert!(
