@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use egret::decide::{Policy, check, diff};
+use egret::decide::{Kept, Policy, check, diff};
 
 #[expect(clippy::unwrap_used, reason = "a test's helper: the directory is part of the repository")]
 fn below(directory: &str) -> Vec<PathBuf> {
@@ -20,12 +20,16 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml")
 }
 
+fn no_store() -> Kept {
+    Kept::Unknown("there is none".to_owned())
+}
+
 #[test]
 fn every_policy_of_the_repository_loads() {
     let policies: Vec<PathBuf> = below("policies").into_iter().filter(|path| is_yaml(path)).collect();
     assert!(!policies.is_empty());
     for path in policies {
-        let report = check(&path);
+        let report = check(&path, None, &no_store);
         if let Some(problems) = report.problems {
             panic!("{}", problems.render(false));
         }
@@ -34,7 +38,7 @@ fn every_policy_of_the_repository_loads() {
 
 #[test]
 fn the_directory_of_policies_loads_as_one_policy() {
-    let report = check(Path::new("policies"));
+    let report = check(Path::new("policies"), None, &no_store);
     assert!(report.problems.is_none(), "{:?}", report.problems.map(|p| p.to_string()));
     assert_eq!((report.counts.files, report.counts.tenants), (3, 5));
 }
