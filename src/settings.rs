@@ -70,6 +70,17 @@ pub struct Settings {
     pub store: StoreSettings,
 }
 
+impl Settings {
+    /// Where egret's own secrets are read.
+    pub fn secret_sources(&self) -> impl Iterator<Item = &SecretSource> {
+        let url = match &self.store.url {
+            StoreUrl::Read(source) => Some(source),
+            StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) => None,
+        };
+        self.upstream.proxy_credentials.iter().chain(url).chain([&self.store.key]).chain(&self.store.old_keys)
+    }
+}
+
 /// Settings of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {

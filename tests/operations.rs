@@ -479,11 +479,14 @@ fn a_minted_token_opens_a_proxy_with_the_development_issuer() {
 #[test]
 fn run_gives_a_command_a_private_proxy_and_ends_like_it() {
     let upstream = Upstream::echo("api.good.test");
-    let house = house(upstream.address).keys("");
+    let house = house(upstream.address)
+        .keys("")
+        .settings("store: {url: 'env:STORE_URL', key: 'env:STORE_KEY', old_keys: ['env:OLD_KEY']}\n");
     house.write_settings();
     let run = |script: &str| {
         let args = ["run", "--as", "acme/bot", "--", "/bin/sh", "-c", script];
-        command(house.dir.path(), &[("KEY", "sk-live-4f8a2c19d7e6b305")], &args)
+        let names = ["KEY", "STORE_URL", "STORE_KEY", "OLD_KEY"];
+        command(house.dir.path(), &names.map(|name| (name, "sk-live-4f8a2c19d7e6b305")), &args)
     };
     let output = run("echo $HTTPS_PROXY; echo $KEY; cat $NODE_EXTRA_CA_CERTS; exit 7");
     assert_eq!(output.status.code(), Some(7), "{}", err(&output));
@@ -491,6 +494,8 @@ fn run_gives_a_command_a_private_proxy_and_ends_like_it() {
     assert!(text.starts_with("http://bot:") && text.contains("@127.0.0.1:"), "{text}");
     assert!(text.contains("-----BEGIN CERTIFICATE-----"), "{text}");
     assert!(!text.contains("eyJ"), "the command holds no token: {text}");
+    let hidden = ["egret-placeholder"; 4].join(" ");
+    assert_eq!(out(&run("echo $KEY $STORE_URL $STORE_KEY $OLD_KEY")).trim(), hidden);
     assert_eq!(run("kill -TERM $$").status.code(), Some(128 + 15));
     for (program, code) in [("no-such-program", 127), ("/", 126)] {
         let output = command(

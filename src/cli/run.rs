@@ -121,9 +121,10 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
         // The command inherits this process's environment, and that may hold the very secrets it must not have.
         let mut hidden: Vec<String> =
             policy.current().secret_variables().into_iter().map(str::to_owned).collect();
-        if let Some(SecretSource::Env(name)) = &settings.upstream.proxy_credentials {
-            hidden.push(name.clone());
-        }
+        hidden.extend(settings.secret_sources().filter_map(|source| match source {
+            SecretSource::Env(name) => Some(name.clone()),
+            SecretSource::File(_) => None,
+        }));
         variables.extend(hidden.into_iter().map(|name| (name, env::PLACEHOLDER.to_owned())));
         let code = supervise(&args.command, variables).await;
         running.stop().await;
