@@ -110,10 +110,7 @@ pub(super) fn store(command: &StoreCommand) -> Result<u8, StartError> {
         StoreCommand::Init(settings) => {
             let settings = settings.load()?.0.store;
             with_store(async { Store::open_or_create(&settings).await.map(drop) })?;
-            message(format_args!("the store is `{}`, its key `{}`", settings.url, settings.key));
-            message(
-                "keep a copy of the key apart from copies of the store: without it, nothing of the store can be read",
-            );
+            made(&settings);
         }
         StoreCommand::Rekey { settings, data } => {
             let settings = settings.load()?.0.store;
@@ -122,9 +119,9 @@ pub(super) fn store(command: &StoreCommand) -> Result<u8, StartError> {
                 let keys = store.rekey().await?;
                 Ok((keys, if *data { Some(store.renew().await?) } else { None }))
             })?;
-            message(format_args!("{keys} data keys are newly locked with `{}`", settings.key));
+            message(format_args!("data keys that are newly locked with `{}`: {keys}", settings.key));
             if let Some(rows) = rows {
-                message(format_args!("{rows} rows are sealed with a new data key"));
+                message(format_args!("rows that are sealed with a new data key: {rows}"));
             }
         }
     }
@@ -144,10 +141,13 @@ fn set(args: &SetArgs, must_be_there: bool) -> Result<u8, StartError> {
     let (settings, tenant, name) = args.named.read()?;
     let value = value(args)?;
     let done = with_store(async {
-        let store = if must_be_there {
-            Store::open(&settings).await?
-        } else {
-            Store::open_or_create(&settings).await?
+        let store = match Store::open(&settings).await {
+            Err(StoreError::Absent(_)) if !must_be_there => {
+                let store = Store::open_or_create(&settings).await?;
+                made(&settings);
+                store
+            }
+            opened => opened?,
         };
         if must_be_there && store.secret_generation(&tenant, &name).await?.is_none() {
             return Ok(None);
@@ -171,6 +171,13 @@ fn set(args: &SetArgs, must_be_there: bool) -> Result<u8, StartError> {
         }
     }
     Ok(exit::OK)
+}
+
+fn made(settings: &StoreSettings) {
+    message(format_args!("the store is `{}`, its key `{}`", settings.url, settings.key));
+    message(
+        "keep a copy of the key apart from copies of the store: without it, nothing of the store can be read",
+    );
 }
 
 /// The value: from a file, a pipe, or a person who types it unseen.
@@ -218,7 +225,11 @@ fn show(stored: &Stored, as_json: bool) {
         }));
     } else {
         let masked = stored.masked.as_deref().unwrap_or("…");
-        data(format_args!("{:<16} {:<32} {masked:<6} {changed}", stored.tenant, stored.name.as_str()));
+        data(format_args!(
+            "{:<16} {:<32} {masked:<6} {changed}",
+            stored.tenant.as_str(),
+            stored.name.as_str()
+        ));
     }
 }
 
