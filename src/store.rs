@@ -1,7 +1,7 @@
 //! The store: what must not be lost, and must not be read.
 //!
 //! Rows lie in SQLite beside egret, or in a fleet's PostgreSQL; the statements are the same. Every value is sealed
-//! ([`keys`]) before it comes near either, for one tenant and one row. A row changes by comparing its generation, so
+//! (`keys.rs`) before it comes near either, for one tenant and one row. A row changes by comparing its generation, so
 //! that of two writers one is told, and each write is one statement: there is no state between.
 
 use std::{

@@ -321,7 +321,7 @@ fn what_comes_later_is_refused_now() {
         ("none", None),
         ("{static: {bearer: \"env:X\"}}", None),
         ("{static: {bearer: \"file:x\"}}", None),
-        ("{static: {bearer: \"secret:x\"}}", Some("credential_missing")),
+        ("{static: {bearer: \"secret:x\"}}", None),
         ("{static: {header: {X-Key: \"vault:a#b\"}}}", Some("credential_missing")),
         ("{oauth: {provider: x}}", Some("credential_missing")),
         ("{byok: {}}", Some("credential_missing")),
