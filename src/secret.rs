@@ -44,6 +44,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A secret shorter than this shows none of its characters.
+const SHORTEST_SHOWN: usize = 16;
+
+/// What may be shown of a secret: `…` and the last four characters of a long one.
+pub fn masked(secret: &[u8]) -> Option<String> {
+    let end = secret.get(secret.len().checked_sub(4)?..)?;
+    let shown = secret.len() >= SHORTEST_SHOWN && end.iter().all(u8::is_ascii_graphic);
+    shown.then(|| format!("…{}", String::from_utf8_lossy(end)))
+}
+
 /// SHA-256 of `bytes` in hex, for records that must name a value without holding it.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())

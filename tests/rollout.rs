@@ -13,33 +13,21 @@ mod support;
 
 use std::{
     fs,
-    io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use support::{Egret, House, Upstream, egret::BINARY, live::eventually, upstream::full};
+use support::{
+    Egret, House, Upstream,
+    egret::{BINARY, command},
+    live::eventually,
+    upstream::full,
+};
 
 /// Runs a command of egret's in a directory, with an empty environment.
 fn egret(dir: &Path, args: &[&str]) -> Output {
-    egret_reads(dir, args, "")
-}
-
-/// The same, with something on standard input.
-fn egret_reads(dir: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(BINARY)
-        .args(args)
-        .current_dir(dir)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that needs no input may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    command(dir, args, "")
 }
 
 fn out(output: &Output) -> String {
@@ -90,9 +78,9 @@ fn a_policy_is_formatted_in_place_and_keeps_its_mode_and_its_links() {
 #[test]
 fn standard_input_is_formatted_to_standard_output() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(ends(&egret_reads(dir.path(), &["fmt", "-"], UNTIDY), 0), TIDY);
-    assert_eq!(ends(&egret_reads(dir.path(), &["fmt", "--check", "-"], UNTIDY), 1), "(standard input)\n");
-    assert_eq!(ends(&egret_reads(dir.path(), &["fmt", "--check", "-"], TIDY), 0), "");
+    assert_eq!(ends(&command(dir.path(), &["fmt", "-"], UNTIDY), 0), TIDY);
+    assert_eq!(ends(&command(dir.path(), &["fmt", "--check", "-"], UNTIDY), 1), "(standard input)\n");
+    assert_eq!(ends(&command(dir.path(), &["fmt", "--check", "-"], TIDY), 0), "");
 }
 
 #[test]
@@ -333,7 +321,7 @@ fn log() -> String {
 #[test]
 fn a_report_says_what_enforcing_would_have_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let output = egret_reads(dir.path(), &["shadow", "report"], &log());
+    let output = command(dir.path(), &["shadow", "report"], &log());
     let expected = "\
 enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24T10:08:00Z
 
@@ -378,7 +366,7 @@ enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24
         })
     );
     assert_eq!(
-        ends(&egret_reads(dir.path(), &["shadow", "report"], ""), 0),
+        ends(&command(dir.path(), &["shadow", "report"], ""), 0),
         "no request left egret in this time\n"
     );
     ends(&egret(dir.path(), &["shadow", "report", "nowhere.jsonl"]), 69);
@@ -388,7 +376,7 @@ enforcing would have refused 4 of 5 requests, 2026-11-24T10:04:00Z to 2026-11-24
 #[test]
 fn a_draft_is_written_once_and_loads() {
     let dir = tempfile::tempdir().unwrap();
-    let learn = |more: &[&str]| egret_reads(dir.path(), &[&["policy", "learn"], more].concat(), &log());
+    let learn = |more: &[&str]| command(dir.path(), &[&["policy", "learn"], more].concat(), &log());
     let text = ends(&learn(&[]), 0);
     assert!(text.contains("from 5 requests, 2026-11-24T10:04:00Z to 2026-11-24T10:08:00Z.\n"), "{text}");
     assert!(text.contains("    integrations:\n      crm-acme-example-8443:\n"), "{text}");
@@ -398,7 +386,7 @@ fn a_draft_is_written_once_and_loads() {
     ends(&egret(dir.path(), &["fmt", "--check", "draft.yaml"]), 0);
     ends(&learn(&["--out", "draft.yaml"]), 78);
     ends(&learn(&["--out", "draft.yaml", "--force"]), 0);
-    ends(&egret_reads(dir.path(), &["policy", "learn"], "no log\n"), 1);
+    ends(&command(dir.path(), &["policy", "learn"], "no log\n"), 1);
 }
 
 /// A request that shadow mode objected to, and that was then refused for a reason that holds in any mode.
@@ -417,7 +405,7 @@ fn what_shadow_mode_could_not_let_through_is_no_part_of_a_report() {
     assert_eq!(raw.answer().status, 403);
     let record = running.decision("user_missing");
     assert_eq!((&record["enforced"], &record["policy"]["guards"][0]), (&true.into(), &"guards[0]".into()));
-    let report = egret_reads(running.dir(), &["shadow", "report"], &format!("{record}\n"));
+    let report = command(running.dir(), &["shadow", "report"], &format!("{record}\n"));
     assert_eq!(ends(&report, 0), "no request left egret in this time\n");
 }
 

@@ -11,14 +11,9 @@
 
 mod support;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, process::Output};
 
-use support::{Answer, Egret, House, Upstream, egret::BINARY, live::eventually};
+use support::{Answer, Egret, House, Upstream, egret::command as egret, live::eventually};
 
 const POLICY: &str = "version: 1
 services:
@@ -39,22 +34,6 @@ tenants:
 
 const FIRST: &str = "sk-planted-first-0123456789";
 const SECOND: &str = "sk-planted-second-9876543210";
-
-/// Runs a command in the house's directory, with this on standard input.
-fn egret(dir: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(BINARY)
-        .args(args)
-        .current_dir(dir)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that needs no input may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
 
 /// Asserts the exit code, and gives both outputs; no secret stands in them.
 #[track_caller]

@@ -14,7 +14,7 @@ use crate::{
     plan::{Half, Placement, SecretRef},
     refusal::Reason,
     scrub::Needles,
-    secret::Secret,
+    secret::{Secret, masked},
 };
 
 /// All but the unreserved characters (RFC 3986 §2.3): read alike by everyone.
@@ -25,9 +25,6 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 #[rustfmt::skip]
 const SEGMENT: &AsciiSet = &QUERY.remove(b'!').remove(b'$').remove(b'&').remove(b'\'').remove(b'(').remove(b')')
     .remove(b'*').remove(b'+').remove(b',').remove(b'=').remove(b':').remove(b'@');
-
-/// A secret shorter than this shows none of its characters in the log.
-const SHORTEST_SHOWN: usize = 16;
 
 /// A credential that is ready to attach.
 ///
@@ -311,11 +308,8 @@ impl Making {
 
     /// Lets the log show the end of a secret that is long enough; of several, the first.
     fn show(&mut self, secret: &[u8]) {
-        let end = secret.len().saturating_sub(4);
-        let shown = secret.get(end..).filter(|shown| shown.iter().all(u8::is_ascii_graphic));
-        if self.masked.is_none() && secret.len() >= SHORTEST_SHOWN {
-            self.masked =
-                shown.and_then(|shown| std::str::from_utf8(shown).ok()).map(|s| format!("…{s}").into());
+        if self.masked.is_none() {
+            self.masked = masked(secret).map(Into::into);
         }
     }
 

@@ -412,5 +412,5 @@ fn a_store_that_is_not_there_is_missing_and_one_that_cannot_be_used_is_unavailab
         "this is no database, and long enough to be told from an empty one",
     )
     .unwrap();
-    assert_ne!(code(), "credential_missing");
+    assert_eq!(code(), "credential_unavailable");
 }

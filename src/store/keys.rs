@@ -9,8 +9,11 @@ use aws_lc_rs::{
     rand::{SecureRandom as _, SystemRandom},
 };
 use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    Engine as _, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
 };
 use zeroize::Zeroizing;
 
@@ -20,6 +23,12 @@ use crate::secret::{Secret, hex};
 const LENGTH: usize = 32;
 /// Version of the layout: version, data key (4 bytes, big endian), nonce (12), ciphertext with its tag.
 const LAYOUT: u8 = 1;
+
+/// With its `=`, or without.
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const ANY_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const ANY_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// What is not a key-encryption key. Says nothing of what it is.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +49,10 @@ impl KeyEncryptionKey {
     #[expect(clippy::disallowed_methods, reason = "a key is derived from it")]
     pub fn parse(text: &Secret) -> Result<Self, BadKey> {
         let text = text.expose().trim_ascii();
-        let bare = text.strip_suffix(b"=").unwrap_or(text);
-        let decoded = match bare.len() {
-            64 => unhex(bare),
-            43 if bare.iter().any(|byte| b"-_".contains(byte)) => URL_SAFE_NO_PAD.decode(bare).ok(),
-            43 => STANDARD.decode([bare, b"="].concat()).ok(),
+        let decoded = match text.len() {
+            64 => unhex(text),
+            43 | 44 if text.iter().any(|byte| b"-_".contains(byte)) => ANY_URL_SAFE.decode(text).ok(),
+            43 | 44 => ANY_STANDARD.decode(text).ok(),
             _ => None,
         };
         let bytes = Zeroizing::new(decoded.filter(|bytes| bytes.len() == LENGTH).ok_or(BadKey)?);
@@ -240,11 +248,13 @@ fn open(key: &RandomizedNonceKey, bound_to: &[u8], sealed: &[u8]) -> Option<Zero
 
 fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-        _ => None,
-    };
-    text.chunks(2).map(pair).collect()
+    // As large as it gets: what is moved to a larger place leaves a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+    for pair in text.chunks(2) {
+        let [high, low] = *pair else { return None };
+        bytes.push(u8::try_from(digit(high)? * 16 + digit(low)?).ok()?);
+    }
+    Some(std::mem::take(&mut *bytes))
 }
 
 #[cfg(test)]
@@ -314,9 +324,12 @@ mod tests {
     #[test]
     fn a_key_is_32_bytes_in_base64_or_hex() {
         let bytes = [0xfb; 32];
-        for good in
-            [STANDARD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes), hex(&bytes), format!("{}\n", hex(&bytes))]
-        {
+        for good in [
+            STANDARD.encode(bytes),
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes),
+            hex(&bytes),
+            format!("{}\n", hex(&bytes)),
+        ] {
             assert_eq!(kek(&good).unwrap().id(), kek(&hex(&bytes)).unwrap().id(), "{good}");
         }
         for bad in

@@ -12,6 +12,7 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{AnyPool, Row as _, any::AnyPoolOptions};
+use zeroize::Zeroizing;
 
 use super::{DataKey, Inner, KeyEncryptionKey, Keyring, Store, StoreError, now};
 use crate::{
@@ -307,8 +308,9 @@ fn read_file(path: &Path) -> Result<Secret, String> {
             metadata.mode() & 0o777
         ));
     }
-    let mut bytes = Vec::new();
+    // As large as it may get: what is moved to a larger place leaves a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LARGEST).unwrap_or(0)));
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(Secret::new(bytes))
+    Ok(Secret::new(std::mem::take(&mut bytes)))
 }

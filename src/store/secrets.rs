@@ -6,7 +6,10 @@ use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Place, Store, StoreError, next, now};
-use crate::{context::TenantId, secret::Secret};
+use crate::{
+    context::TenantId,
+    secret::{Secret, masked},
+};
 
 /// The table.
 const TABLE: &str = "secrets";
@@ -16,8 +19,6 @@ const TRIES: usize = 16;
 const LONGEST: usize = 128;
 /// Rows that are sealed anew between two looks.
 const PAGE: i64 = 500;
-/// A secret shorter than this shows none of its characters.
-const SHORTEST_SHOWN: usize = 16;
 
 /// The name of a secret, within its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -243,10 +244,4 @@ impl Store {
             }
         }
     }
-}
-
-fn masked(plain: &[u8]) -> Option<String> {
-    let end = plain.get(plain.len().checked_sub(4)?..)?;
-    let shown = plain.len() >= SHORTEST_SHOWN && end.iter().all(u8::is_ascii_graphic);
-    shown.then(|| format!("…{}", String::from_utf8_lossy(end)))
 }

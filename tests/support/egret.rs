@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver},
     time::Instant,
 };
@@ -180,6 +180,22 @@ impl House {
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_egret");
+
+/// Runs a command of egret's in a directory with an empty environment, and this on standard input.
+pub fn command(dir: &Path, args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(BINARY)
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that needs no input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
 
 /// A running egret. Killed when dropped.
 pub struct Egret {

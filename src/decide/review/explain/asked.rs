@@ -5,10 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::json;
 
-use crate::decide::judge::Permit;
 use crate::{
     decide::{
-        judge::{Inspection, Question},
+        judge::{Inspection, Permit, Question},
         parts::{act::Seen, protocol::Look},
         policy::Policy,
     },
