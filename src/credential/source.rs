@@ -72,8 +72,6 @@ pub(super) enum Flaw {
     NotYet,
     #[error("is not in the store")]
     NotStored,
-    #[error("is no name of a secret in the store")]
-    NoName,
     #[error("cannot be read: {0}")]
     Store(Arc<StoreError>),
     #[error("is the user half of a Basic credential and holds a `:` (RFC 7617 §2)")]
@@ -201,9 +199,8 @@ impl Sources<'_> {
         }
     }
 
-    async fn generation(self, name: &str) -> Result<Option<i64>, Arc<StoreError>> {
-        let Ok(name) = SecretName::parse(name) else { return Ok(None) };
-        Ok(self.store.get().await?.secret_generation(self.tenant, &name).await?)
+    async fn generation(self, name: &SecretName) -> Result<Option<i64>, Arc<StoreError>> {
+        Ok(self.store.get().await?.secret_generation(self.tenant, name).await?)
     }
 
     /// Reads a secret.
@@ -222,10 +219,9 @@ impl Sources<'_> {
         read.map_err(|flaw| Missing::new(reference, flaw))
     }
 
-    async fn read_stored(self, name: &str) -> Result<Read, Flaw> {
-        let name = SecretName::parse(name).map_err(|_| Flaw::NoName)?;
+    async fn read_stored(self, name: &SecretName) -> Result<Read, Flaw> {
         let store = self.store.get().await.map_err(Flaw::Store)?;
-        let found = store.secret(self.tenant, &name).await.map_err(|error| Flaw::Store(Arc::new(error)))?;
+        let found = store.secret(self.tenant, name).await.map_err(|error| Flaw::Store(Arc::new(error)))?;
         let found = found.ok_or(Flaw::NotStored)?;
         let (asked, confirmed) = (Moment::now(), Moment::now());
         let stamp = Stamp::Stored(StoredStamp { generation: found.generation, asked, confirmed });

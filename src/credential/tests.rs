@@ -370,7 +370,7 @@ async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
         store.set_secret(&tenant(of), &name, &Secret::new(value.as_bytes().to_vec())).await.unwrap();
     };
     let credentials = Credentials::new(stored_in(dir.path()));
-    let plan = plan(Placement::Bearer(SecretRef::Store("key".into())));
+    let plan = plan(Placement::Bearer(SecretRef::Store(SecretName::parse("key").unwrap())));
     let bearer = async |of: &str| {
         let prepared = credentials
             .prepare(&tenant(of), &plan)
@@ -401,7 +401,7 @@ async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
 #[test]
 fn a_store_that_is_not_there_is_missing_and_one_that_cannot_be_used_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
-    let plan = plan(Placement::Bearer(SecretRef::Store("key".into())));
+    let plan = plan(Placement::Bearer(SecretRef::Store(SecretName::parse("key").unwrap())));
     let code = || {
         let credentials = Credentials::new(stored_in(dir.path()));
         wait(credentials.prepare(&TenantId::parse("t").unwrap(), &plan)).err().unwrap().facts().code

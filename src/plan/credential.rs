@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
+use crate::store::SecretName;
+
 /// Where a secret is read. Never the value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
@@ -14,7 +16,7 @@ pub enum SecretRef {
     /// `file:PATH`, read again when the file changes.
     File(PathBuf),
     /// `secret:NAME`, from egret's own credential store.
-    Store(String),
+    Store(SecretName),
     /// `vault:PATH#FIELD`, from Vault or `OpenBao`.
     Vault {
         /// The path, mount included.

@@ -14,6 +14,7 @@ use crate::{
         yaml::{Node, Value},
     },
     plan::{Half, Placement, SecretRef},
+    store::SecretName,
 };
 
 /// Schemes of references.
@@ -76,8 +77,10 @@ impl Slots for References<'_> {
                 return Some(SecretRef::File(self.base.join(rest)));
             }
             "file" => "`file:` is followed by a path",
-            "secret" if is_name(rest) => return Some(SecretRef::Store(rest.to_owned())),
-            "secret" => "`secret:` is followed by a name of letters, digits, `_`, `.`, `/` and `-`",
+            "secret" => match SecretName::parse(rest) {
+                Ok(name) => return Some(SecretRef::Store(name)),
+                Err(_) => "`secret:` is followed by a name of letters, digits, `_`, `.`, `/` and `-`",
+            },
             "vault" if is_name(body) && field.is_some_and(is_name) => {
                 return field.map(|field| SecretRef::Vault { path: body.into(), field: field.into() });
             }

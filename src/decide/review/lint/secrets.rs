@@ -84,7 +84,7 @@ fn unresolved(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
         for secret in integration.plan.credential.iter().flat_map(CredentialSpec::secrets) {
             let why = match (secret, known.entry(secret)) {
                 // The store's secrets are a tenant's own.
-                (SecretRef::Store(name), _) => kept.misses(tenant, name),
+                (SecretRef::Store(name), _) => kept.misses(tenant, name.as_str()),
                 (_, Entry::Occupied(known)) => known.get().clone(),
                 (_, Entry::Vacant(place)) => place.insert(secret.resolves().err()).clone(),
             };
