@@ -361,7 +361,7 @@ impl fmt::Display for Path {
 }
 
 /// A query as the client wrote it, without the `?`. Kept byte for byte; its values are never recorded.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Query(Box<str>);
 
 impl Query {

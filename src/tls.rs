@@ -8,7 +8,7 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::ResolvesServerCert,
-    sign::SigningKey,
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
 
 /// HTTP/2 and HTTP/1.1, in the order of preference.
@@ -99,6 +99,21 @@ impl Trust {
         Ok(Self { roots: Arc::new(roots) })
     }
 
+    /// A configuration that shows this certificate, and speaks HTTP/1.1. Nothing is resumed: whoever holds the
+    /// certificate is asked each time.
+    ///
+    /// # Errors
+    /// When the provider lacks the default protocol versions.
+    pub fn client_with(&self, certificate: &ClientCertificate) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots.clone())
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate.0.clone())));
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
     /// Client configurations for one tenant: sessions are never resumed across tenants.
     pub fn client(&self) -> ClientTls {
         let base = ClientConfig::builder_with_provider(provider())
@@ -115,6 +130,57 @@ impl Trust {
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         ClientTls { any: Some(Arc::new(base)), http1: Some(Arc::new(http1)) }
     }
+}
+
+/// A client's certificate and key, for upstreams that ask who connects (RFC 8705).
+pub struct ClientCertificate(Arc<CertifiedKey>);
+
+impl ClientCertificate {
+    /// Reads a chain of certificates and their private key, in PEM.
+    ///
+    /// # Errors
+    /// When one of them is not what it should be, or the key belongs to another certificate. Never says what was read.
+    pub fn parse(chain: &[u8], key: &[u8]) -> Result<Self, BadCertificate> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(chain).map(|one| one.map(CertificateDer::into_owned)).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(BadCertificate::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| BadCertificate::Key)?;
+        let key = signing_key(&key).map_err(|_| BadCertificate::Key)?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+                Err(BadCertificate::Mismatch)
+            }
+            // A key that cannot tell is tried in the handshake.
+            _ => Ok(Self(Arc::new(certified))),
+        }
+    }
+
+    /// SHA-256 of the certificate, as tokens name it: `x5t#S256` (RFC 8705 §3.1).
+    pub fn thumbprint(&self) -> Option<[u8; 32]> {
+        let end = self.0.cert.first()?;
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, end).as_ref().try_into().ok()
+    }
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate(..)")
+    }
+}
+
+/// Why a client's certificate cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadCertificate {
+    /// The certificate.
+    #[error("is no certificate in PEM form")]
+    Certificate,
+    /// The key.
+    #[error("is no private key in PEM form")]
+    Key,
+    /// Both, together.
+    #[error("is the key of another certificate")]
+    Mismatch,
 }
 
 /// One tenant's TLS towards upstreams.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit::{Durability, SinkKind},
     fetch::FetchUrl,
-    target::{Authority, Host, Query, Scheme},
+    target::{Authority, Host},
 };
 
 impl Settings {
@@ -371,26 +371,11 @@ fn issuer(said: &Issuer, path: &Path, problems: &mut Vec<String>) -> IssuerConfi
 
 /// A URL of a key set: `https`, or `http` to loopback for development.
 fn fetch_url(text: &str) -> Result<FetchUrl, String> {
-    let (scheme, rest) = text.split_once("://").ok_or("a URL such as `https://idp.example/jwks.json`")?;
-    let tls = match scheme {
-        "https" => true,
-        "http" => false,
-        _ => return Err("the scheme is https".into()),
-    };
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q)));
-    let default = if tls { Scheme::Https } else { Scheme::Http }.default_port();
-    let authority = Authority::parse(authority, Some(default)).map_err(|e| e.to_string())?;
-    let loopback = match &authority.host {
-        Host::Address(ip) => ip.is_loopback(),
-        Host::Name(name) => &**name == "localhost",
-    };
-    if !tls && !loopback {
+    let url = FetchUrl::parse(text)?;
+    if !url.tls && !url.is_loopback() {
         return Err("keys come over https; http is accepted for loopback only".into());
     }
-    let path = crate::target::Path::parse(path).map_err(|e| e.to_string())?;
-    let query = query.map(Query::parse).transpose().map_err(|e| e.to_string())?;
-    Ok(FetchUrl { authority, path, query, tls })
+    Ok(url)
 }
 
 fn corporate_proxy(text: &str, _: &Origin) -> Result<Option<Authority>, String> {
