@@ -4,23 +4,41 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use http::uri::PathAndQuery;
 use quick_cache::sync::Cache;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    context::{IntegrationId, TenantId},
+    context::{IntegrationId, TenantId, Tier},
     decide::Grant,
+    fetch::Calls,
     message::Message,
-    plan::{CredentialSpec, Plan},
+    metrics::Metrics,
+    plan::{CredentialSpec, How, Obtained, Owned, Placement, Plan},
     refusal::{Reason, Refusal},
     scrub::Needles,
-    store::LazyStore,
+    store::{ConnectionKey, LazyStore, Owner},
     strip::Stripped,
 };
 
+mod assertion;
+mod connect;
+mod engine;
+mod failure;
+mod live;
 mod placement;
+mod renewal;
 mod source;
+mod step;
+mod usage;
+mod values;
+mod workshop;
 
-use placement::Prepared;
+pub use connect::{Connects, Links};
+use engine::{Engine, TokenKey, Work};
+use failure::Failure;
+use placement::Static;
 use source::Sources;
+pub use usage::{Consequence, Usage};
+use workshop::Workshop;
 
 /// Prepared credentials that are kept. One that is pushed out is read and prepared again.
 const MOST_PREPARED: usize = 10_000;
@@ -46,6 +64,8 @@ pub struct Outgoing {
     pub path_and_query: PathAndQuery,
     /// What the answer must not hold; none when nothing secret was attached.
     pub needles: Option<Arc<Needles>>,
+    /// What the answer may say about the credential; none when none was attached.
+    pub usage: Option<Usage>,
 }
 
 impl fmt::Debug for Outgoing {
@@ -57,21 +77,33 @@ impl fmt::Debug for Outgoing {
 /// Resolves and attaches credentials.
 pub struct Credentials {
     /// Ready to attach: values formatted and encoded, needles built. The tenant is the first part of the key.
-    prepared: Cache<(TenantId, IntegrationId), Arc<Prepared>>,
+    prepared: Cache<(TenantId, IntegrationId), Arc<Static>>,
     store: LazyStore,
+    engine: Arc<Engine>,
+    links: Links,
 }
 
 impl Credentials {
-    /// Nothing is read yet: a secret is read when it is first needed.
-    pub fn new(store: LazyStore) -> Self {
-        Self { prepared: Cache::new(MOST_PREPARED), store }
+    /// Nothing is read yet: a secret is read when it is first needed. Call it inside a runtime: it starts the refresh
+    /// engine, whose fetches are on `tasks`.
+    pub fn new(
+        store: LazyStore,
+        calls: Arc<dyn Calls>,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+        links: Links,
+    ) -> Self {
+        let workshop = Arc::new(Workshop::new(calls, store.clone(), metrics));
+        let engine = Arc::new(Engine::start(workshop, tasks));
+        Self { prepared: Cache::new(MOST_PREPARED), store, engine, links }
     }
 
     /// Attaches the credential that the grant names.
     ///
     /// # Errors
-    /// `credential_missing` when there is none, `credential_unavailable` when it cannot be read just now: the request
-    /// is never sent without it. `action_denied` when the path has no place for it.
+    /// `credential_missing` when there is none, `credential_unavailable` when it cannot be read just now,
+    /// `auth_revoked` when only a person can help, `token_refresh_failed` when the provider gives none just now: the
+    /// request is never sent without it. `action_denied` when the path has no place for it.
     pub async fn attach(&self, stripped: Stripped) -> Result<Outbound, Refusal> {
         let started = Instant::now();
         let (mut message, grant) = stripped.into_parts();
@@ -79,65 +111,101 @@ impl Credentials {
             let error = "BUG: the grant is for another host than the request's target".to_owned();
             return Err(message.refuse(Reason::InternalError { error }));
         }
-        let prepared = match grant.plan() {
+        match self.outgoing(&mut message, &grant, started).await {
+            Ok(outgoing) => Ok(Outbound { message, grant, outgoing }),
+            Err(reason) => {
+                let reason = self.links.add(reason, &grant);
+                Err(message.refuse(reason))
+            }
+        }
+    }
+
+    async fn outgoing(
+        &self,
+        message: &mut Message,
+        grant: &Grant,
+        started: Instant,
+    ) -> Result<Outgoing, Reason> {
+        let attached = match grant.plan().and_then(|plan| Some((plan, plan.credential.as_ref()?))) {
             None => None,
-            Some(plan) => match self.prepare(&grant.context().identity.tenant_id, plan).await {
-                Ok(prepared) => prepared,
-                Err(reason) => return Err(message.refuse(reason)),
-            },
+            Some((plan, CredentialSpec::Static(placements))) => {
+                let tenant_id = &grant.context().identity.tenant_id;
+                let fixed = self.fixed(tenant_id, plan, placements).await?;
+                Some((fixed.prepared.clone(), fixed.prepared.record(), Usage::of_static(fixed)))
+            }
+            Some((plan, CredentialSpec::Obtained(obtained))) => {
+                let usage = self.token(plan, obtained, grant, message).await?;
+                let (prepared, record) = usage.token();
+                Some((prepared, record, usage))
+            }
         };
         let (path, query) = (message.target.path.as_str(), message.target.query.as_ref());
         let query = query.map(crate::target::Query::as_str);
-        let path_and_query = match &prepared {
-            Some(prepared) => prepared.apply(&mut message.headers, path, query),
-            None => placement::without_secret(path, query),
+        let Some((prepared, record, usage)) = attached else {
+            return Ok(Outgoing {
+                path_and_query: placement::without_secret(path, query)?,
+                needles: None,
+                usage: None,
+            });
         };
-        let path_and_query = match path_and_query {
-            Ok(path_and_query) => path_and_query,
-            Err(reason) => return Err(message.refuse(reason)),
-        };
-        let needles = prepared.as_ref().and_then(|prepared| prepared.needles());
-        if let Some(prepared) = prepared {
-            message.entry.credentialed(prepared.record(), started.elapsed());
-        }
-        Ok(Outbound { message, grant, outgoing: Outgoing { path_and_query, needles } })
+        let path_and_query = prepared.apply(&mut message.headers, path, query)?;
+        message.entry.credentialed(record, started.elapsed());
+        Ok(Outgoing { path_and_query, needles: prepared.needles(), usage: Some(usage) })
     }
 
-    /// The credential of this plan, ready to attach; none when it needs none.
-    async fn prepare(&self, tenant_id: &TenantId, plan: &Plan) -> Result<Option<Arc<Prepared>>, Reason> {
-        let placements = match &plan.credential {
-            None => return Ok(None),
-            Some(CredentialSpec::Static(placements)) => placements,
-            Some(CredentialSpec::Obtained(obtained)) => {
-                let what = format!("`{}` credentials cannot be obtained yet", obtained.kind());
-                return Err(Reason::CredentialMissing { what });
-            }
-        };
+    /// Secrets that are attached as they are.
+    async fn fixed(
+        &self,
+        tenant_id: &TenantId,
+        plan: &Plan,
+        placements: &[Placement],
+    ) -> Result<Arc<Static>, Reason> {
         let key = (tenant_id.clone(), plan.integration_id.clone());
         let sources = Sources { store: &self.store, tenant: tenant_id };
-        if let Some(prepared) = self.prepared.get(&key)
-            && prepared.is_fresh(placements, sources).await
+        if let Some(fixed) = self.prepared.get(&key)
+            && fixed.is_fresh(placements, sources).await
         {
-            return Ok(Some(prepared));
+            return fixed.unless_rejected();
         }
         // Requests that come at the same time may prepare the same twice; it is cheap enough.
-        match Prepared::read(placements, sources).await {
-            Ok(prepared) => {
-                let prepared = Arc::new(prepared);
-                self.prepared.insert(key, prepared.clone());
-                Ok(Some(prepared))
+        match Static::read(placements, sources).await {
+            Ok(fixed) => {
+                let fixed = Arc::new(fixed);
+                self.prepared.insert(key, fixed.clone());
+                Ok(fixed)
             }
             Err(missing) => {
                 // A secret that was taken away is not used again, also when it comes back unchanged.
                 self.prepared.remove(&key);
-                let what = missing.to_string();
-                Err(if missing.is_transient() {
-                    Reason::CredentialUnavailable { what }
-                } else {
-                    Reason::CredentialMissing { what }
-                })
+                Err(Failure::from(missing).reason())
             }
         }
+    }
+
+    /// The token of a connection, or of an exchange.
+    async fn token(
+        &self,
+        plan: &Plan,
+        spec: &Arc<Obtained>,
+        grant: &Grant,
+        message: &Message,
+    ) -> Result<Usage, Reason> {
+        let context = grant.context();
+        let owner = match &context.tier {
+            Tier::App => Owner::App,
+            Tier::User(user) => Owner::User(user.clone()),
+        };
+        let connection = ConnectionKey {
+            tenant: context.identity.tenant_id.clone(),
+            integration: plan.integration_id.clone(),
+            owner,
+        };
+        let exchanges = matches!(&spec.how, How::Minted(recipe) if recipe.owner == Owned::Caller);
+        let caller = message.caller_token.clone().filter(|_| exchanges);
+        let digest = caller.as_ref().map(|token| token.sha256());
+        let key = TokenKey { connection, caller: digest };
+        let work = Work { key, spec: spec.clone(), caller, refused: None };
+        Usage::of_token(self.engine.clone(), work).await.map_err(|failure| failure.reason())
     }
 }
 

@@ -38,3 +38,21 @@ pub use review::{
 
 #[cfg(test)]
 mod tests;
+
+/// The credential that a policy describes, for tests of the rooms that have it.
+#[cfg(test)]
+pub(crate) fn test_credential(text: &str) -> crate::plan::CredentialSpec {
+    test_credential_with(text, "")
+}
+
+/// The same, with further top-level keys of the policy: `providers`.
+#[cfg(test)]
+pub(crate) fn test_credential_with(text: &str, more: &str) -> crate::plan::CredentialSpec {
+    let text = format!(
+        "version: 1\nservices: {{api: {{hosts: [api.example], roles: {{reader: [GET /**]}}}}}}\n{more}\n\
+         tenants: {{acme: {{integrations: {{api: {{credential: {text}}}}}, agents: {{bot: {{api: reader}}}}}}}}\n"
+    );
+    let policy = Policy::from_text("policy.yaml", &text).unwrap();
+    let tenant = policy.tenants().next().unwrap();
+    tenant.integration("api").unwrap().plan.credential.clone().unwrap()
+}

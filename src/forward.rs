@@ -7,6 +7,7 @@ mod answer;
 mod body;
 mod exchange;
 mod failure;
+mod judge;
 mod pool;
 mod stream;
 mod upstream;

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     audit::Entry,
     refusal::{Manner, Reason, Refusal},
+    secret::Secret,
     target::{Method, Target},
 };
 
@@ -37,6 +39,8 @@ pub struct Message {
     pub body: RequestBody,
     /// The client's half of a protocol upgrade, when it asked for one that egret passes (`websocket`).
     pub upgrade: Option<OnUpgrade>,
+    /// The caller's own token, verified: some credentials are had for it. Leaves only to the provider that exchanges it.
+    pub caller_token: Option<Arc<Secret>>,
     /// How a refusal of this request must be spoken.
     pub manner: Manner,
     /// The open audit entry.
@@ -57,6 +61,17 @@ pub enum RequestBody {
     Stream(Incoming),
     /// All of it, and the room in memory that it takes.
     Whole(Full<Bytes>, Vec<OwnedSemaphorePermit>),
+}
+
+impl RequestBody {
+    /// The same body once more, where it can be had: none at all, or one that was read whole.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::Stream(stream) if stream.is_end_stream() => Some(Self::Whole(Full::default(), Vec::new())),
+            Self::Stream(_) => None,
+            Self::Whole(whole, _) => Some(Self::Whole(whole.clone(), Vec::new())),
+        }
+    }
 }
 
 impl Body for RequestBody {

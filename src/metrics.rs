@@ -30,6 +30,13 @@ struct Failure {
     code: &'static str,
 }
 
+/// Labels of a token that was had, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refresh {
+    integration: Arc<str>,
+    result: &'static str,
+}
+
 /// One label called `result`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -69,6 +76,7 @@ pub struct Metrics {
     failures: Family<Failure, Counter>,
     durations: Histogram,
     reloads: Family<Outcome, Counter>,
+    refreshes: Family<Refresh, Counter>,
     policy: Family<Revision, Gauge>,
     policy_age: Gauge,
     policy_expires: Gauge,
@@ -93,6 +101,7 @@ impl Default for Metrics {
             failures: Family::default(),
             durations: Histogram::new(buckets),
             reloads: Family::default(),
+            refreshes: Family::default(),
             policy: Family::default(),
             policy_age: Gauge::default(),
             policy_expires: Gauge::default(),
@@ -115,6 +124,11 @@ impl Default for Metrics {
             "egret_request_duration_seconds",
             "From the request's head to the end of its answer",
             this.durations.clone(),
+        );
+        registry.register(
+            "egret_credential_refresh",
+            "Tokens that were asked for, by integration and result",
+            this.refreshes.clone(),
         );
         registry.register("egret_policy_reload", "Policy loads by result", this.reloads.clone());
         registry.register(
@@ -163,6 +177,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A token was had, or not.
+    pub fn refreshed(&self, integration: Arc<str>, result: &'static str) {
+        self.refreshes.get_or_create(&Refresh { integration, result }).inc();
+    }
+
     /// One decision was made.
     pub fn decided(
         &self,

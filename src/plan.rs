@@ -12,8 +12,21 @@ use crate::{
 };
 
 mod credential;
+mod provider;
+mod recipe;
+mod template;
 
-pub use credential::{AwsRole, ClientAuthentication, CredentialSpec, Half, Obtained, Placement, SecretRef};
+pub use credential::{
+    AwsKeys, AwsRole, AwsSigV4, CredentialSpec, Half, How, Obtained, Placement, SecretRef, WebIdentity,
+};
+pub use provider::{
+    AnswerShape, BodyForm, ClientAuthentication, ErrorClass, ErrorRule, Expected, Provider, Rotation, Wait,
+    WaitPlace, WaitUnit,
+};
+pub use recipe::{
+    Ask, Assertion, Authorization, CertificateRef, Owned, Recipe, Signature, Step, StepBody, TokenPlaces,
+};
+pub use template::{Expression, Function, JsonPath, JsonTemplate, MOMENTS, Piece, Template};
 
 /// Everything that later rooms need to know about one integration of one tenant.
 #[derive(Debug)]
@@ -24,18 +37,24 @@ pub struct Plan {
     pub service: Arc<Service>,
     /// What to attach; none where the integration needs no credential (`credential: none`).
     pub credential: Option<CredentialSpec>,
+    /// What egret shows in the handshake with the upstream, where that asks who connects.
+    pub certificate: Option<Box<CertificateRef>>,
     /// Quotas that count for every request of it, the most specific first.
     pub limits: Arc<[LimitRule]>,
 }
 
 impl Plan {
+    /// Where its secrets are read.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        let certificate =
+            self.certificate.iter().flat_map(|certificate| [&certificate.chain, &certificate.key]);
+        self.credential.iter().flat_map(CredentialSpec::secrets).chain(certificate).collect()
+    }
+
     /// The path as it may be shown and recorded, where that is not the path itself: what the client writes in
     /// the place of the secret is a credential of its own.
     pub fn shown_path(&self, path: &str) -> Option<String> {
-        self.credential
-            .iter()
-            .flat_map(CredentialSpec::placements)
-            .find_map(|placement| placement.shown_path(path))
+        self.credential.as_ref().and_then(|credential| credential.shown_path(path))
     }
 }
 
@@ -60,6 +79,8 @@ pub struct Service {
     pub via: bool,
     /// From the last byte of the request to the head of the answer.
     pub response_timeout: Option<Duration>,
+    /// What its errors say about the credential; the first that fits.
+    pub errors: Box<[ErrorRule]>,
 }
 
 /// Whether egret opens a tunnel's TLS.
@@ -72,7 +93,7 @@ pub enum Intercept {
 }
 
 /// Which special addresses a service may resolve to. Metadata and egret's own addresses never.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PrivateReach {
     /// None. The default.
     Nowhere,

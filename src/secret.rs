@@ -32,6 +32,13 @@ impl Secret {
         self.0.iter().any(u8::is_ascii_control)
     }
 
+    /// Its SHA-256: names it without holding it.
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.0).as_ref());
+        digest
+    }
+
     /// Whether `other` holds the same bytes, compared in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, other).is_ok()

@@ -10,7 +10,7 @@ use crate::{
     audit::{Audit, Durability, Event, Writer},
     ca::CertificateAuthority,
     connect::{Connector, ConnectorSettings, CorporateProxy, OwnAddresses},
-    credential::Credentials,
+    credential::{Credentials, Links},
     decide::{Policies, Verification},
     fetch::WebFetch,
     forward::{Upstream, UpstreamSettings},
@@ -150,7 +150,7 @@ impl Running {
             ));
         }
         let fetch = Arc::new(WebFetch::new(connector.clone(), &trust));
-        let verifier = Verifier::new(issuers, fetch, audit.clone(), metrics.clone())
+        let verifier = Verifier::new(issuers, fetch.clone(), audit.clone(), metrics.clone())
             .map_err(StartError::configuration)?;
         verifier.start(&life.stop);
         let upstream = UpstreamSettings { idle_timeout: settings.upstream.idle_timeout };
@@ -160,7 +160,13 @@ impl Running {
             policy: policy.clone(),
             limits: Limits::default(),
             approvals: Approvals::default(),
-            credentials: Credentials::new(LazyStore::new(settings.store.clone())),
+            credentials: Credentials::new(
+                LazyStore::new(settings.store.clone()),
+                fetch,
+                metrics.clone(),
+                life.tasks.clone(),
+                Links::default(),
+            ),
             upstream: Upstream::new(connector, trust, upstream, life.tasks.clone(), life.stop.clone()),
             leaves: Leaves::new(authority, metrics.clone()),
         });

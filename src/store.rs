@@ -13,11 +13,13 @@ use std::{
 
 use sqlx::AnyPool;
 
+mod connections;
 mod keys;
 mod lazy;
 mod open;
 mod secrets;
 
+pub use connections::{Connection, ConnectionKey, Facts, Lease, Listed, Owner, Status, Tokens};
 pub use keys::{BadKey, KeyEncryptionKey};
 use keys::{Closed, DataKey, Keyring, Place};
 pub use lazy::LazyStore;

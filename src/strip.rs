@@ -10,7 +10,7 @@ use crate::{
     approve::Approved,
     decide::Grant,
     message::Message,
-    plan::{CredentialSpec, Placement, Plan},
+    plan::{CredentialSpec, Plan},
 };
 
 mod class;
@@ -96,7 +96,7 @@ fn strip_headers(headers: &mut HeaderMap, plan: Option<&Plan>) -> Vec<String> {
 fn judge(name: &HeaderName, plan: Option<&Plan>) -> Class {
     let class = Class::of(name);
     let Some(plan) = plan else { return class };
-    let is_slot = || plan.credential.iter().flat_map(header_slots).any(|slot| same(slot, name));
+    let is_slot = || plan.credential.iter().flat_map(CredentialSpec::headers).any(|slot| same(slot, name));
     let is_kept = || plan.service.keep.request_headers.contains(name);
     match class {
         Class::HopByHop | Class::Identity | Class::Override => class,
@@ -113,17 +113,6 @@ fn same(one: &HeaderName, other: &HeaderName) -> bool {
     let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
     one.as_str().len() == other.as_str().len()
         && one.as_str().bytes().map(hyphened).eq(other.as_str().bytes().map(hyphened))
-}
-
-/// The headers that the credential will be put into. What is obtained goes to `Authorization`.
-fn header_slots(credential: &CredentialSpec) -> impl Iterator<Item = &HeaderName> {
-    let obtained = matches!(credential, CredentialSpec::Obtained(_)).then_some(&header::AUTHORIZATION);
-    let placed = credential.placements().iter().filter_map(|placement| match placement {
-        Placement::Bearer(_) | Placement::Basic { .. } => Some(&header::AUTHORIZATION),
-        Placement::Header { name, .. } | Placement::Constant { name, .. } => Some(name),
-        Placement::Query { .. } | Placement::Path { .. } => None,
-    });
-    obtained.into_iter().chain(placed)
 }
 
 /// What a body is read by. It concerns whoever reads the body, so it is not for one connection, whatever the client

@@ -85,9 +85,11 @@ fn every_reason() -> Vec<Reason> {
         Reason::ActionDenied { detail: text(), needed_role: None, granted_role: None },
         Reason::ApprovalRequired { guard: "".into(), action: text() },
         Reason::RateLimited { policy: text(), quota: 1, window: 1, retry_after: Duration::ZERO },
-        Reason::CredentialMissing { what: text() },
+        Reason::CredentialMissing { what: text(), connect: None },
         Reason::CredentialUnavailable { what: text() },
-        Reason::CredentialRejected,
+        Reason::CredentialRejected { code: None },
+        Reason::AuthRevoked { code: None, connect: None },
+        Reason::TokenRefreshFailed { code: None, retry_after: Duration::ZERO, error: text() },
         Reason::UserMissing,
         Reason::IntegrationAmbiguous { candidates: Vec::new() },
         Reason::UpstreamUnscrubbable { what: "" },
@@ -141,7 +143,9 @@ fn is_listed(reason: &Reason) {
         | Reason::RateLimited { .. }
         | Reason::CredentialMissing { .. }
         | Reason::CredentialUnavailable { .. }
-        | Reason::CredentialRejected
+        | Reason::CredentialRejected { .. }
+        | Reason::AuthRevoked { .. }
+        | Reason::TokenRefreshFailed { .. }
         | Reason::UserMissing
         | Reason::IntegrationAmbiguous { .. }
         | Reason::UpstreamDnsFailed { .. }

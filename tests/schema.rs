@@ -31,13 +31,19 @@ fn every_policy_of_the_repository_fits() {
             validator.iter_errors(&policy).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert!(errors.is_empty(), "{path}: {errors:#?}");
     }
-    for entry in fs::read_dir("src/decide/catalog").unwrap() {
-        let path = entry.unwrap().path();
-        let service = read(&fs::read_to_string(&path).unwrap());
-        let policy = json!({ "version": 1, "services": { "known": service } });
-        let errors: Vec<String> =
-            validator.iter_errors(&policy).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(errors.is_empty(), "{}: {errors:#?}", path.display());
+    for (directory, key) in
+        [("src/decide/catalog", "services"), ("src/decide/catalog/providers", "providers")]
+    {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                continue;
+            }
+            let known = read(&fs::read_to_string(&path).unwrap());
+            let policy = json!({ "version": 1, key: { "known": known } });
+            let errors: Vec<String> =
+                validator.iter_errors(&policy).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            assert!(errors.is_empty(), "{}: {errors:#?}", path.display());
+        }
     }
 }
 

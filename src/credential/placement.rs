@@ -1,6 +1,11 @@
 //! Puts secrets where the upstream looks for them. The one file in which they are exposed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -26,14 +31,72 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 const SEGMENT: &AsciiSet = &QUERY.remove(b'!').remove(b'$').remove(b'&').remove(b'\'').remove(b'(').remove(b')')
     .remove(b'*').remove(b'+').remove(b',').remove(b'=').remove(b':').remove(b'@');
 
-/// A credential that is ready to attach.
-///
-/// Purposefully not `Debug`: the header values are marked sensitive, the rest are [`Secret`]s.
-pub(super) struct Prepared {
+/// Secrets that are attached as they are, and how a later use sees whether they still are the ones.
+pub(super) struct Static {
     /// What it was made from; a reload may bring another under the same name.
     placements: Vec<Placement>,
     /// Which versions of the secrets it was made from.
     stamps: Vec<(SecretRef, Stamp)>,
+    pub(super) prepared: Arc<Prepared>,
+    /// The provider says that it is dead. Another version of the secret is another `Static`.
+    rejected: OnceLock<Option<String>>,
+}
+
+impl Static {
+    /// Remembers that the provider said that it is dead, with the provider's own code.
+    pub(super) fn reject(&self, code: Option<String>) {
+        // Whoever was first is right, too.
+        let _ = self.rejected.set(code);
+    }
+
+    /// Itself, unless it is known to be dead.
+    pub(super) fn unless_rejected(self: Arc<Self>) -> Result<Arc<Self>, Reason> {
+        match self.rejected.get() {
+            None => Ok(self),
+            Some(code) => Err(Reason::AuthRevoked { code: code.clone(), connect: None }),
+        }
+    }
+
+    /// Reads the secrets and formats them.
+    pub(super) async fn read(placements: &[Placement], sources: Sources<'_>) -> Result<Self, Missing> {
+        let (mut found, mut stamps) = (HashMap::new(), Vec::new());
+        for reference in placements.iter().flat_map(Placement::secrets) {
+            if !found.contains_key(reference) {
+                let Read { secret, stamp } = sources.read(reference).await?;
+                found.insert(reference.clone(), Arc::new(secret));
+                stamps.push((reference.clone(), stamp));
+            }
+        }
+        let references: Vec<String> = stamps.iter().map(|(reference, _)| reference.to_string()).collect();
+        let record = audit::Credential {
+            kind: "static",
+            reference: references.join(", ").into(),
+            scopes_hash: None,
+            token_age_bucket: "static",
+            masked: None,
+        };
+        let prepared = Arc::new(Prepared::make(placements, found, record)?);
+        Ok(Self { placements: placements.to_vec(), stamps, prepared, rejected: OnceLock::new() })
+    }
+
+    /// Whether it still is what the policy says, made from the secrets as they are now.
+    pub(super) async fn is_fresh(&self, placements: &[Placement], sources: Sources<'_>) -> bool {
+        if self.placements != *placements {
+            return false;
+        }
+        for (reference, stamp) in &self.stamps {
+            if !sources.is_fresh(reference, stamp).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A credential that is ready to attach.
+///
+/// Purposefully not `Debug`: the header values are marked sensitive, the rest are [`Secret`]s.
+pub(super) struct Prepared {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// `key=value` parts, encoded and joined.
     query: Option<Secret>,
@@ -51,34 +114,23 @@ struct Segment {
     secret: Secret,
 }
 
+/// Says which secret goes somewhere: a reference, or the name of a token's part.
+pub(super) trait Slot: Clone + Eq + Hash + fmt::Display {}
+
+impl<S: Clone + Eq + Hash + fmt::Display> Slot for S {}
+
 impl Prepared {
-    /// Reads the secrets and formats them.
-    pub(super) async fn read(placements: &[Placement], sources: Sources<'_>) -> Result<Self, Missing> {
-        let mut making = Making::default();
-        for reference in placements.iter().flat_map(Placement::secrets) {
-            if !making.found.contains_key(reference) {
-                let Read { secret, stamp } = sources.read(reference).await?;
-                making.found.insert(reference.clone(), Arc::new(secret));
-                making.stamps.push((reference.clone(), stamp));
-            }
-        }
+    /// Formats what was found for these places.
+    pub(super) fn make<S: Slot>(
+        placements: &[Placement<S>],
+        found: HashMap<S, Arc<Secret>>,
+        record: audit::Credential,
+    ) -> Result<Self, Missing> {
+        let mut making = Making::new(found);
         for placement in placements {
             making.place(placement)?;
         }
-        Ok(making.finish(placements))
-    }
-
-    /// Whether it still is what the policy says, made from the secrets as they are now.
-    pub(super) async fn is_fresh(&self, placements: &[Placement], sources: Sources<'_>) -> bool {
-        if self.placements != *placements {
-            return false;
-        }
-        for (reference, stamp) in &self.stamps {
-            if !sources.is_fresh(reference, stamp).await {
-                return false;
-            }
-        }
-        true
+        Ok(making.finish(record))
     }
 
     /// Sets the headers, and gives path and query as they are to be sent.
@@ -173,10 +225,8 @@ impl Segment {
 }
 
 /// A credential in the making.
-#[derive(Default)]
-struct Making {
-    found: HashMap<SecretRef, Arc<Secret>>,
-    stamps: Vec<(SecretRef, Stamp)>,
+struct Making<S> {
+    found: HashMap<S, Arc<Secret>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     query: Zeroizing<Vec<u8>>,
     path: Vec<Segment>,
@@ -185,8 +235,19 @@ struct Making {
     masked: Option<Arc<str>>,
 }
 
-impl Making {
-    fn place(&mut self, placement: &Placement) -> Result<(), Missing> {
+impl<S: Slot> Making<S> {
+    fn new(found: HashMap<S, Arc<Secret>>) -> Self {
+        Self {
+            found,
+            headers: Vec::new(),
+            query: Zeroizing::default(),
+            path: Vec::new(),
+            echoes: Vec::new(),
+            masked: None,
+        }
+    }
+
+    fn place(&mut self, placement: &Placement<S>) -> Result<(), Missing> {
         match placement {
             Placement::Bearer(secret) => self.header(&header::AUTHORIZATION, "Bearer ", secret),
             Placement::Header { name, prefix, secret } => self.header(name, prefix, secret),
@@ -202,13 +263,15 @@ impl Making {
         }
     }
 
-    fn resolve(&self, reference: &SecretRef) -> Result<Arc<Secret>, Missing> {
+    /// A secret that fits into a request: a line break in it would end a header and begin another (CWE-113).
+    fn resolve(&self, slot: &S) -> Result<Arc<Secret>, Missing> {
         // All of them were read before.
-        self.found.get(reference).cloned().ok_or_else(|| Missing::new(reference, Flaw::NotSet))
+        let found = self.found.get(slot).cloned().ok_or_else(|| Missing::new(slot, Flaw::NotSet))?;
+        if found.has_control() { Err(Missing::new(slot, Flaw::ControlCharacter)) } else { Ok(found) }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the secret is formatted as a header's value")]
-    fn header(&mut self, name: &HeaderName, prefix: &str, reference: &SecretRef) -> Result<(), Missing> {
+    fn header(&mut self, name: &HeaderName, prefix: &str, reference: &S) -> Result<(), Missing> {
         let secret = self.resolve(reference)?;
         let bare = without_prefix(secret.expose(), prefix, reference);
         if bare.is_empty() {
@@ -226,7 +289,7 @@ impl Making {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the secret is formatted as Basic authentication")]
-    fn basic(&mut self, user: &Half, password: &Half) -> Result<(), Missing> {
+    fn basic(&mut self, user: &Half<S>, password: &Half<S>) -> Result<(), Missing> {
         let mut text = Zeroizing::new(Vec::new());
         let mut secret_of = None;
         for (half, end) in [(user, &b":"[..]), (password, b"")] {
@@ -258,7 +321,7 @@ impl Making {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the secret is encoded for the query")]
-    fn query(&mut self, name: &str, reference: &SecretRef) -> Result<(), Missing> {
+    fn query(&mut self, name: &str, reference: &S) -> Result<(), Missing> {
         let secret = self.resolve(reference)?;
         let encoded = Zeroizing::new(percent_encode(secret.expose(), QUERY).to_string());
         if !self.query.is_empty() {
@@ -279,7 +342,7 @@ impl Making {
         before: &[String],
         prefix: &str,
         suffix: &str,
-        reference: &SecretRef,
+        reference: &S,
     ) -> Result<(), Missing> {
         let secret = self.resolve(reference)?;
         let encoded = Zeroizing::new(percent_encode(secret.expose(), SEGMENT).to_string());
@@ -314,32 +377,22 @@ impl Making {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the scrub must know what it looks for")]
-    fn finish(mut self, placements: &[Placement]) -> Prepared {
+    fn finish(mut self, record: audit::Credential) -> Prepared {
         let echoes: Vec<&[u8]> = self.echoes.iter().map(Secret::expose).collect();
         let needles = Needles::of(&echoes).map(Arc::new);
         let query = std::mem::take(&mut *self.query);
-        let references: Vec<String> =
-            self.stamps.iter().map(|(reference, _)| reference.to_string()).collect();
         Prepared {
-            placements: placements.to_vec(),
-            stamps: self.stamps,
             headers: self.headers,
             query: Some(Secret::new(query)).filter(|query| !query.is_empty()),
             path: self.path,
             needles,
-            record: audit::Credential {
-                kind: "static",
-                reference: references.join(", ").into(),
-                scopes_hash: None,
-                token_age_bucket: "static",
-                masked: self.masked,
-            },
+            record: audit::Credential { masked: self.masked, ..record },
         }
     }
 }
 
 /// The secret without a scheme that stands in it already: `Bearer Bearer x` helps nobody.
-fn without_prefix<'a>(secret: &'a [u8], prefix: &str, reference: &SecretRef) -> &'a [u8] {
+fn without_prefix<'a>(secret: &'a [u8], prefix: &str, reference: &impl fmt::Display) -> &'a [u8] {
     if !prefix.is_empty() && secret.eq_ignore_ascii_case(prefix.trim_end().as_bytes()) {
         return &[]; // nothing but the scheme
     }

@@ -43,7 +43,7 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    pub(super) fn new(reference: &SecretRef, flaw: Flaw) -> Self {
+    pub(super) fn new(reference: &impl std::fmt::Display, flaw: Flaw) -> Self {
         Self { reference: reference.to_string(), flaw }
     }
 
@@ -93,19 +93,42 @@ pub(super) enum Stamp {
 
 #[derive(Debug)]
 pub(super) struct StoredStamp {
-    generation: i64,
+    pub(super) generation: i64,
     /// When the store was asked last, by anyone.
-    asked: Moment,
+    pub(super) asked: Moment,
     /// When it said last that this is still the one.
-    confirmed: Moment,
+    pub(super) confirmed: Moment,
+}
+
+impl StoredStamp {
+    /// Whether the row is still of this generation. The store is asked now and then, and by one request of many; while
+    /// it cannot be reached, what it said last counts for a while.
+    pub(super) async fn is_fresh<F>(&self, ask: impl FnOnce() -> F) -> bool
+    where
+        F: Future<Output = Result<Option<i64>, Arc<StoreError>>>,
+    {
+        if !self.asked.renew_after(CONFIRMED_EVERY) {
+            return self.confirmed.age() < KEPT_WITHOUT_STORE;
+        }
+        match ask().await {
+            Ok(generation) => {
+                self.confirmed.renew();
+                generation == Some(self.generation)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store cannot say whether what is in use is still the one");
+                self.confirmed.age() < KEPT_WITHOUT_STORE
+            }
+        }
+    }
 }
 
 /// A point in time that many may move, in milliseconds since the first one was made.
 #[derive(Debug)]
-struct Moment(AtomicU64);
+pub(super) struct Moment(AtomicU64);
 
 impl Moment {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         Self(AtomicU64::new(millis()))
     }
 
@@ -182,19 +205,7 @@ impl Sources<'_> {
             (SecretRef::File(path), Stamp::File(stamp)) => {
                 std::fs::metadata(path).is_ok_and(|metadata| FileStamp::of(&metadata) == *stamp)
             }
-            (SecretRef::Store(_), Stamp::Stored(stamp)) if !stamp.asked.renew_after(CONFIRMED_EVERY) => {
-                stamp.confirmed.age() < KEPT_WITHOUT_STORE
-            }
-            (SecretRef::Store(name), Stamp::Stored(stamp)) => match self.generation(name).await {
-                Ok(generation) => {
-                    stamp.confirmed.renew();
-                    generation == Some(stamp.generation)
-                }
-                Err(error) => {
-                    tracing::warn!(%reference, %error, "the store cannot say whether this secret is still the one");
-                    stamp.confirmed.age() < KEPT_WITHOUT_STORE
-                }
-            },
+            (SecretRef::Store(name), Stamp::Stored(stamp)) => stamp.is_fresh(|| self.generation(name)).await,
             _ => false,
         }
     }
@@ -226,8 +237,7 @@ impl Sources<'_> {
         let (asked, confirmed) = (Moment::now(), Moment::now());
         let stamp = Stamp::Stored(StoredStamp { generation: found.generation, asked, confirmed });
         // It was trimmed when it was set.
-        let secret = found.value;
-        if secret.has_control() { Err(Flaw::ControlCharacter) } else { Ok(Read { secret, stamp }) }
+        Ok(Read { secret: found.value, stamp })
     }
 }
 
@@ -255,15 +265,12 @@ fn read_file(path: &Path) -> Result<Read, Flaw> {
     Ok(Read { secret, stamp: Stamp::File(after) })
 }
 
-/// The secret itself: editors and `echo` put a line break after it. One in its middle would end a header and
-/// begin another (CWE-113), so it is refused.
+/// The secret itself: editors and `echo` put a line break after it. Keys and certificates have some in their middle,
+/// too; what is put into a request is looked at there.
 fn clean(bytes: &[u8]) -> Result<Secret, Flaw> {
     let trimmed = bytes.trim_ascii();
     if trimmed.is_empty() {
         return Err(Flaw::Empty);
-    }
-    if trimmed.iter().any(u8::is_ascii_control) {
-        return Err(Flaw::ControlCharacter);
     }
     Ok(Secret::new(trimmed.to_vec()))
 }

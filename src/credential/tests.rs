@@ -1,3 +1,7 @@
+pub(super) mod kill;
+mod minted;
+mod provider;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -6,12 +10,10 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::*;
+use super::{placement::Prepared, *};
 use crate::{
-    plan::{
-        CredentialSpec, Half, Intercept, Keep, Obtained, Placement, PrivateReach, SecretRef, Service,
-        StripPlan,
-    },
+    fetch::{Call, Calling},
+    plan::{CredentialSpec, Half, Intercept, Keep, Placement, PrivateReach, SecretRef, Service, StripPlan},
     secret::Secret,
     settings::{SecretSource, StoreSettings, StoreUrl},
     store::{SecretName, Store},
@@ -55,9 +57,35 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-fn read(placements: &[Placement]) -> Result<Prepared, source::Missing> {
+/// A network on which nothing answers.
+#[derive(Debug)]
+struct Silence;
+
+impl Calls for Silence {
+    fn call<'c>(&'c self, _: Call<'c>) -> Calling<'c> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Credentials without providers.
+fn credentials(store: LazyStore) -> Credentials {
+    let make = async {
+        Credentials::new(store, Arc::new(Silence), Arc::default(), TaskTracker::new(), Links::default())
+    };
+    wait(make)
+}
+
+fn read(placements: &[Placement]) -> Result<Arc<Prepared>, source::Missing> {
     let (store, tenant) = (nowhere(), TenantId::parse("t").unwrap());
-    wait(Prepared::read(placements, Sources { store: &store, tenant: &tenant }))
+    wait(Static::read(placements, Sources { store: &store, tenant: &tenant })).map(|fixed| fixed.prepared)
+}
+
+impl Credentials {
+    /// What is attached for a plan whose secrets are attached as they are.
+    async fn prepare(&self, tenant: &TenantId, plan: &Plan) -> Result<Arc<Prepared>, Reason> {
+        let placements = plan.credential.as_ref().unwrap().placements();
+        self.fixed(tenant, plan, placements).await.map(|fixed| fixed.prepared.clone())
+    }
 }
 
 /// What is sent for a request to `/bot0/send?a=1`: the value of the first header, path and query.
@@ -266,8 +294,10 @@ fn plan(placement: Placement) -> Plan {
             max_body: None,
             via: true,
             response_timeout: None,
+            errors: Box::default(),
         }),
         credential: Some(CredentialSpec::Static(Box::new([placement]))),
+        certificate: None,
         limits: Arc::new([]),
     }
 }
@@ -277,14 +307,14 @@ fn bearer_of(credentials: &Credentials, tenant: &str, plan: &Plan) -> Result<Str
     let prepared = wait(credentials.prepare(&tenant, plan))
         .map_err(|reason| reason.for_operator().unwrap().to_owned())?;
     let mut headers = HeaderMap::new();
-    prepared.unwrap().apply(&mut headers, "/", None).unwrap();
+    prepared.apply(&mut headers, "/", None).unwrap();
     Ok(headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
 }
 
 #[test]
 fn a_changed_file_is_read_again_and_a_lost_one_is_not_remembered() {
     let files = Files::new();
-    let credentials = Credentials::new(nowhere());
+    let credentials = credentials(nowhere());
     let plan = plan(Placement::Bearer(files.put("a", "first")));
     assert_eq!(bearer_of(&credentials, "t", &plan).unwrap(), "Bearer first");
     files.put("a", "other"); // the same length, within one tick of the clock
@@ -305,7 +335,7 @@ fn a_swapped_link_is_noticed() {
     }
     symlink("..1", files.path("..data")).unwrap();
     symlink("..data/token", files.path("token")).unwrap();
-    let credentials = Credentials::new(nowhere());
+    let credentials = credentials(nowhere());
     let plan = plan(Placement::Bearer(SecretRef::File(files.path("token"))));
     assert_eq!(bearer_of(&credentials, "t", &plan).unwrap(), "Bearer first");
     symlink("..2", files.path("..new")).unwrap();
@@ -316,11 +346,10 @@ fn a_swapped_link_is_noticed() {
 #[test]
 fn a_settled_secret_is_prepared_once_for_each_tenant() {
     let files = Files::new();
-    let credentials = Credentials::new(nowhere());
+    let credentials = credentials(nowhere());
     let plan = plan(Placement::Bearer(files.put("a", "first")));
     std::thread::sleep(Duration::from_millis(120)); // the kernel's own clock stamps the file
-    let prepare =
-        |tenant: &str| wait(credentials.prepare(&TenantId::parse(tenant).unwrap(), &plan)).unwrap().unwrap();
+    let prepare = |tenant: &str| wait(credentials.prepare(&TenantId::parse(tenant).unwrap(), &plan)).unwrap();
     assert!(Arc::ptr_eq(&prepare("t_a"), &prepare("t_a")));
     assert!(!Arc::ptr_eq(&prepare("t_a"), &prepare("t_b")));
 }
@@ -328,7 +357,7 @@ fn a_settled_secret_is_prepared_once_for_each_tenant() {
 #[test]
 fn a_reloaded_policy_with_another_credential_is_followed() {
     let files = Files::new();
-    let credentials = Credentials::new(nowhere());
+    let credentials = credentials(nowhere());
     let [one, other] = ["one", "other"].map(|text| plan(Placement::Bearer(files.put(text, text))));
     assert_eq!(bearer_of(&credentials, "t", &one).unwrap(), "Bearer one");
     assert_eq!(bearer_of(&credentials, "t", &other).unwrap(), "Bearer other");
@@ -337,27 +366,13 @@ fn a_reloaded_policy_with_another_credential_is_followed() {
 
 #[test]
 fn nothing_prints_a_secret() {
-    let outgoing =
-        Outgoing { path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"), needles: None };
+    let outgoing = Outgoing {
+        path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"),
+        needles: None,
+        usage: None,
+    };
     assert_eq!(format!("{outgoing:?}"), "Outgoing(..)");
-    assert!(!format!("{:?}", Credentials::new(nowhere())).contains("secret"));
-}
-
-#[test]
-fn what_is_to_be_obtained_is_missing_until_it_is_built() {
-    let credentials = Credentials::new(nowhere());
-    let mut plan = plan(Placement::Bearer(SecretRef::Env("KEY".into())));
-    plan.credential = Some(CredentialSpec::Obtained(Box::new(Obtained::GithubApp {
-        app_id: 1,
-        installation_id: 2,
-        private_key: SecretRef::Env("CARGO_PKG_NAME".into()),
-        repositories: Vec::new(),
-        permissions: std::collections::BTreeMap::new(),
-    })));
-    assert_eq!(
-        bearer_of(&credentials, "t", &plan).unwrap_err(),
-        "`github_app` credentials cannot be obtained yet"
-    );
+    assert!(!format!("{:?}", credentials(nowhere())).contains("secret"));
 }
 
 #[tokio::test]
@@ -369,7 +384,13 @@ async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
     let set = async |of: &str, value: &str| {
         store.set_secret(&tenant(of), &name, &Secret::new(value.as_bytes().to_vec())).await.unwrap();
     };
-    let credentials = Credentials::new(stored_in(dir.path()));
+    let credentials = Credentials::new(
+        stored_in(dir.path()),
+        Arc::new(Silence),
+        Arc::default(),
+        TaskTracker::new(),
+        Links::default(),
+    );
     let plan = plan(Placement::Bearer(SecretRef::Store(SecretName::parse("key").unwrap())));
     let bearer = async |of: &str| {
         let prepared = credentials
@@ -377,7 +398,7 @@ async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
             .await
             .map_err(|reason| (reason.facts().code, reason.for_operator().unwrap().to_owned()))?;
         let mut headers = HeaderMap::new();
-        prepared.unwrap().apply(&mut headers, "/", None).unwrap();
+        prepared.apply(&mut headers, "/", None).unwrap();
         Ok::<_, (&str, String)>(headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
     };
     set("acme", "first").await;
@@ -403,7 +424,7 @@ fn a_store_that_is_not_there_is_missing_and_one_that_cannot_be_used_is_unavailab
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(Placement::Bearer(SecretRef::Store(SecretName::parse("key").unwrap())));
     let code = || {
-        let credentials = Credentials::new(stored_in(dir.path()));
+        let credentials = credentials(stored_in(dir.path()));
         wait(credentials.prepare(&TenantId::parse("t").unwrap(), &plan)).err().unwrap().facts().code
     };
     assert_eq!(code(), "credential_missing");

@@ -15,12 +15,14 @@ use super::{
         act::Act,
         host::{HostName, Hosts},
         protocol::{Look, Protocol},
+        provider,
         role::Role,
         service::{self, Service},
     },
 };
 use crate::{
     context::{RoleId, ServiceId},
+    plan::Provider,
     target::{Host, Method, Path},
 };
 
@@ -43,6 +45,25 @@ const FILES: &[(&str, &str)] = files![
     "sendgrid", "sentry", "shopify", "slack", "slack-mcp", "snowflake", "stripe", "supabase", "supabase-management",
     "telegram", "together", "trello", "twilio", "vercel", "vertex", "xai", "zendesk", "zoom",
 ];
+
+macro_rules! providers {
+    ($($name:literal,)*) => { &[$(($name, include_str!(concat!("catalog/providers/", $name, ".yaml"))),)*] };
+}
+
+/// Names and texts of those who issue tokens.
+const PROVIDERS: &[(&str, &str)] = providers!["google",];
+
+/// The names of the providers that egret knows.
+pub(super) fn providers<'n>() -> impl Iterator<Item = &'n str> {
+    PROVIDERS.iter().map(|(name, _)| -> &'n str { name })
+}
+
+/// One of the providers that egret knows. A test holds that all of them are read without findings.
+pub(super) fn provider(name: &str) -> Option<Provider> {
+    let (_, text) = PROVIDERS.iter().find(|(known, _)| *known == name)?;
+    let key = Key { text: name.to_owned(), span: Span::start_of(FIRST) };
+    provider::read(&key, &yaml::parse(text, FIRST).ok()?, &mut Findings::default())
+}
 
 /// The names of all its services.
 pub(super) fn names<'n>() -> impl Iterator<Item = &'n str> {
@@ -279,13 +300,29 @@ mod tests {
 
     #[test]
     fn every_file_is_in_the_table() {
-        let files: BTreeSet<String> = fs::read_dir("src/decide/catalog")
-            .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        let table: Vec<&str> = names().collect();
-        assert!(table.is_sorted(), "the table is in the order of the names");
-        assert_eq!(table, files.iter().map(String::as_str).collect::<Vec<_>>());
+        let services: Vec<&str> = names().collect();
+        for (directory, table) in
+            [("src/decide/catalog", services), ("src/decide/catalog/providers", providers().collect())]
+        {
+            let files: BTreeSet<String> = fs::read_dir(directory)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file())
+                .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+                .collect();
+            assert!(table.is_sorted(), "the table is in the order of the names");
+            assert_eq!(table, files.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn every_provider_is_sound() {
+        for (name, text) in PROVIDERS {
+            let mut findings = Findings::default();
+            let key = Key { text: (*name).to_owned(), span: Span::start_of(FIRST) };
+            let read = provider::read(&key, &yaml::parse(text, FIRST).unwrap(), &mut findings);
+            assert!(read.is_some() && findings.count() == 0, "{name}: {findings:?}");
+        }
     }
 
     #[test]

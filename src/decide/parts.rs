@@ -10,6 +10,7 @@ pub(super) mod matcher;
 pub(super) mod pattern;
 pub(super) mod promise;
 pub(super) mod protocol;
+pub(super) mod provider;
 pub(super) mod quota;
 pub(super) mod role;
 pub(super) mod service;

@@ -23,6 +23,7 @@ use super::{
         guard::{self, Guard, Matched},
         promise::{self, Promise},
         protocol::Protocol,
+        provider::Providers,
         service::{self, Service},
         shape,
         tenant::{self, Known, Tenant},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     context::{IntegrationId, TenantId},
-    plan::{CredentialSpec, SecretRef},
+    plan::SecretRef,
 };
 
 /// Everything that a policy says, ready to be asked.
@@ -149,9 +150,8 @@ impl Policy {
     /// The variables of egret's own environment that hold secrets. Nothing that egret starts may inherit them.
     pub fn secret_variables(&self) -> BTreeSet<&str> {
         let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
-        let secrets =
-            integrations.filter_map(|i| i.plan.credential.as_ref()).flat_map(CredentialSpec::secrets);
-        secrets
+        integrations
+            .flat_map(|integration| integration.plan.secrets())
             .filter_map(|secret| match secret {
                 SecretRef::Env(name) => Some(name.as_str()),
                 _ => None,
@@ -168,9 +168,8 @@ impl Policy {
     pub fn secret_references(&self) -> impl Iterator<Item = (Mark, &IntegrationId, &SecretRef)> {
         let integrations = self.tenants.values().flat_map(|tenant| &tenant.integrations);
         integrations.flat_map(|integration| {
-            let secrets = integration.plan.credential.as_ref().map(CredentialSpec::secrets);
             let mark = self.mark(integration.span);
-            secrets.unwrap_or_default().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
+            integration.plan.secrets().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
         })
     }
 
@@ -218,6 +217,7 @@ struct Merged<'n> {
     mode: Option<(Span, Mode)>,
     revision: Option<(Span, &'n str)>,
     services: Entries<'n>,
+    providers: Entries<'n>,
     approvals: Option<(Span, Approvals)>,
     guards: Vec<&'n Node>,
     tenants: Entries<'n>,
@@ -244,13 +244,15 @@ fn build(sources: &Sources, findings: &mut Findings) -> (Policy, Vec<Node>) {
     }
     unique(&merged.services, findings);
     unique(&merged.tenants, findings);
+    unique(&merged.providers, findings);
+    let providers = Providers::read(&merged.providers, findings);
 
     let (services, broken) = read_services(&merged, findings);
     let (services, guards) = read_guards(&merged.guards, services, &broken, complete, findings);
     let mut tenants = HashMap::with_capacity(merged.tenants.len());
     for (key, node) in &merged.tenants {
         let base = sources.files.get(key.span.file as usize).map_or(Path::new(""), |file| &file.base);
-        let known = Known { services: &services, broken: &broken, base, complete };
+        let known = Known { services: &services, broken: &broken, providers: &providers, base, complete };
         tenants.extend(tenant::read(key, node, &known, findings));
     }
     let mut promises: Vec<Promise> = Vec::new();
@@ -319,6 +321,7 @@ fn merge<'n>(tree: &'n Node, into: &mut Merged<'n>, findings: &mut Findings) {
             .unwrap_or_default()
     };
     into.services.extend(named("services", findings));
+    into.providers.extend(named("providers", findings));
     into.tenants.extend(named("tenants", findings));
     let listed = |key: &str, findings: &mut Findings| {
         fields

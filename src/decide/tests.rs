@@ -689,7 +689,17 @@ tenants:
 #[test]
 fn every_kind_of_credential_has_a_shape() {
     let kinds = [
-        ("oauth", "{provider: google, scopes: [gmail.readonly]}", ""),
+        (
+            "oauth",
+            "{provider: google, scopes: [gmail.readonly]}",
+            "secret:google-client-id secret:google-client-secret",
+        ),
+        ("oauth", "{provider: google, client_id: me, client_secret: \"env:S\"}", "env:S"),
+        (
+            "oauth",
+            "{provider: google, client_id: me, private_key: \"env:K\", client_auth: private_key_jwt, algorithm: ES256}",
+            "env:K",
+        ),
         (
             "github_app",
             "{app_id: 1, installation_id: 2, private_key: \"secret:app\", repositories: [a], permissions: {contents: read}}",
@@ -718,6 +728,22 @@ fn every_kind_of_credential_has_a_shape() {
         ("aws_sigv4", "{role_arn: \"arn:aws:iam::1:role/x\", service: s3}", ""),
         ("service_account", "{key: \"file:/k.json\", subject: ann@acme.example}", "file:/k.json"),
         ("byok", "{}", ""),
+        ("jwt", "{secret: \"env:S\", secret_form: hex, key_id: k, claims: {scope: a}}", "env:S"),
+        (
+            "workload_identity",
+            "{audience: //iam.googleapis.com/x, token: \"file:/t\", service_account: a@b.example}",
+            "file:/t",
+        ),
+        (
+            "login",
+            "{secrets: {user: me, password: \"env:P\"}, steps: [{url: \"https://a.example/login\", json: {user: \"{user}\", password: \"{password}\"}, response: {access_token: data.token, keep: {region: data.host}}}], attach: {header: {X-Token: \"{token}\", X-Host: \"{region}\"}}}",
+            "env:P",
+        ),
+        (
+            "signature",
+            "{secrets: {key: \"env:K\", id: abc}, let: {date: \"{now('rfc2822')}\"}, headers: {Date: \"{date}\", X-Sig: \"{base64(hmac_sha1(key, date '\\\\n' method '\\\\n' path))}\"}}",
+            "env:K",
+        ),
     ];
     for (kind, value, secrets) in kinds {
         let policy = policy(&format!(

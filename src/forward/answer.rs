@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::client::conn::http1;
 use tokio::time::{Instant, Sleep};
 
 use super::{
     body::OutgoingBody,
+    judge::Peeked,
     pool::{Key, Link, Pool},
 };
 use crate::{message::BoxError, standing::Withdrawn};
@@ -103,7 +104,7 @@ pub(super) fn sign(headers: &mut HeaderMap, correlation_id: &str, via: bool) {
 
 /// An HTTP/1.1 answer that gives its connection back when it is complete, or an HTTP/2 one.
 pub(super) struct Pooled {
-    pub(super) inner: Incoming,
+    pub(super) inner: Peeked,
     pub(super) back: Option<Back>,
     ended: bool,
 }
@@ -117,7 +118,7 @@ pub(super) struct Back {
 }
 
 impl Pooled {
-    pub(super) fn new(inner: Incoming, back: Option<Back>) -> Self {
+    pub(super) fn new(inner: Peeked, back: Option<Back>) -> Self {
         Self { inner, back, ended: false }
     }
 }

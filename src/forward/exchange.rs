@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     audit::Entry,
-    credential::Outgoing,
+    credential::{Outgoing, Usage},
     decide::Grant,
     mcp::Reading,
     message::Message,
-    plan::{Plan, PrivateReach},
+    plan::{ErrorRule, Plan, PrivateReach},
     record::Recorded,
     refusal::{Manner, Reason, Refusal},
     scrub::{Needles, narrow_accept_encoding},
@@ -30,10 +30,25 @@ pub(super) struct Exchange {
     pub(super) entry: Entry,
     pub(super) grant: Grant,
     pub(super) needles: Option<Arc<Needles>>,
+    /// What the answer may say about the credential.
+    pub(super) usage: Option<Usage>,
+    /// What it takes to send the request once more with another token; none where it cannot be.
+    pub(super) again: Option<Again>,
+    /// Whether it was.
+    pub(super) renewed: bool,
     /// What the answer has to be read for.
     pub(super) reading: Option<Reading>,
     pub(super) progress: Arc<Progress>,
     pub(super) manner: Manner,
+}
+
+/// A request that may be sent once more.
+pub(super) struct Again {
+    /// Its headers, with the old token in them.
+    headers: HeaderMap,
+    path: Box<str>,
+    query: Option<Box<str>>,
+    body: OutgoingBody,
 }
 
 impl Exchange {
@@ -47,7 +62,7 @@ impl Exchange {
         if let Some(limit) = limit.filter(|limit| message.body.size_hint().lower() > *limit) {
             return Err(message.refuse(Reason::BodyTooLarge { limit }));
         }
-        let Message { method, mut headers, body, upgrade, manner, mut entry, .. } = message;
+        let Message { method, target, mut headers, body, upgrade, manner, mut entry, .. } = message;
         if outgoing.needles.is_some() {
             // What cannot be decoded could not be scrubbed.
             narrow_accept_encoding(&mut headers);
@@ -59,15 +74,33 @@ impl Exchange {
             headers.remove(header::RANGE);
             headers.remove(header::IF_RANGE);
         }
+        // Only what was refused is sent again, so any method may be; but what streamed is gone.
+        let repeated = body.again().filter(|_| outgoing.usage.is_some() && upgrade.is_none());
+        if grant.plan().is_some_and(|plan| plan.service.errors.iter().any(|rule| !rule.json.is_empty())) {
+            // What is coded could not be looked into.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let progress = Arc::new(Progress { bytes: entry.request_bytes(), ..Progress::default() });
-        let trailers =
+        let trailers: Arc<[HeaderName]> =
             grant.plan().map_or_else(|| Arc::from([]), |plan| plan.service.keep.trailers.as_slice().into());
-        let mut request = Request::new(OutgoingBody::new(body, limit, trailers, progress.clone()));
+        let mut request = Request::new(OutgoingBody::new(body, limit, trailers.clone(), progress.clone()));
         *request.method_mut() = method.into();
         *request.headers_mut() = headers;
-        let Outgoing { path_and_query, needles } = outgoing;
+        let Outgoing { path_and_query, needles, usage } = outgoing;
         *request.uri_mut() = Uri::from(path_and_query);
-        let this = Self { method, upgrade, entry, grant, needles, reading, progress, manner };
+        let mut this = Self {
+            method,
+            upgrade,
+            entry,
+            grant,
+            needles,
+            usage,
+            again: None,
+            renewed: false,
+            reading,
+            progress,
+            manner,
+        };
         if this.plan().is_none_or(|plan| plan.service.via) {
             request.headers_mut().insert(header::VIA, HeaderValue::from_static("1.1 egret"));
         }
@@ -75,7 +108,33 @@ impl Exchange {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
+        this.again = repeated.map(|body| Again {
+            headers: request.headers().clone(),
+            path: target.path.as_str().into(),
+            query: target.query.as_ref().map(|query| query.as_str().into()),
+            body: OutgoingBody::new(body, limit, trailers, this.progress.clone()),
+        });
         Ok((this, request))
+    }
+
+    /// The request once more, with another token in the place of the one that was refused. Once.
+    ///
+    /// # Errors
+    /// When there is no other token.
+    pub(super) async fn renewed(&mut self) -> Result<Option<Request<OutgoingBody>>, Reason> {
+        let (Some(Again { mut headers, path, query, body }), Some(usage)) =
+            (self.again.take(), &mut self.usage)
+        else {
+            return Ok(None);
+        };
+        let (path_and_query, needles) = usage.renew(&mut headers, &path, query.as_deref()).await?;
+        self.needles = needles;
+        self.renewed = true;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.into();
+        *request.headers_mut() = headers;
+        *request.uri_mut() = Uri::from(path_and_query);
+        Ok(Some(request))
     }
 
     pub(super) fn plan(&self) -> Option<&Arc<Plan>> {
@@ -90,6 +149,11 @@ impl Exchange {
     /// Whether a credential was attached, also one too short to be searched for in the answer.
     pub(super) fn is_credentialed(&self) -> bool {
         self.plan().is_some_and(|plan| plan.credential.is_some())
+    }
+
+    /// What errors of the service say about the credential.
+    pub(super) fn rules(&self) -> &[ErrorRule] {
+        self.plan().map_or(&[], |plan| &plan.service.errors)
     }
 
     /// Response headers that the service keeps.

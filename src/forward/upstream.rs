@@ -20,6 +20,7 @@ use super::{
     body::OutgoingBody,
     exchange::{Exchange, address},
     failure::{broken, reason},
+    judge::{Judged, Peeked, judge},
     pool::{Key, Link, Pool, Sender, Speaks},
     stream::{self, OpenTunnel},
     wait::{GivenUp, within},
@@ -102,10 +103,20 @@ impl Upstream {
     /// # Errors
     /// A refusal when the upstream cannot be reached, is not who it should be, or does not answer.
     pub async fn forward(&self, recorded: Recorded) -> Result<Response<AuditedBody>, Refusal> {
-        let (mut exchange, request) = Exchange::begin(recorded)?;
-        match self.send(&mut exchange, request).await {
-            Ok((response, back)) => self.answer(exchange, response, back),
-            Err(reason) => Err(exchange.refuse(reason)),
+        let (mut exchange, mut request) = Exchange::begin(recorded)?;
+        loop {
+            let (response, back) = match self.send(&mut exchange, request).await {
+                Ok(answered) => answered,
+                Err(reason) => return Err(exchange.refuse(reason)),
+            };
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return self.switched(exchange, response);
+            }
+            match judge(&mut exchange, response).await {
+                Judged::Pass(response) => return self.answer(exchange, response, back),
+                Judged::Again(again) => request = again,
+                Judged::Refuse(reason) => return Err(exchange.refuse(reason)),
+            }
         }
     }
 
@@ -275,21 +286,15 @@ impl Upstream {
     fn answer(
         &self,
         mut exchange: Exchange,
-        mut response: Response<Incoming>,
+        mut response: Response<Peeked>,
         back: Option<Back>,
     ) -> Result<Response<AuditedBody>, Refusal> {
         let credentialed = exchange.is_credentialed();
-        match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => return self.switched(exchange, response),
-            StatusCode::UNAUTHORIZED if credentialed => {
-                return Err(exchange.refuse(Reason::CredentialRejected));
-            }
-            // An origin has no business asking for a proxy's credentials.
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                return Err(exchange
-                    .refuse(Reason::UpstreamUnscrubbable { what: "it asks for proxy authentication" }));
-            }
-            _ => {}
+        // An origin has no business asking for a proxy's credentials.
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(
+                exchange.refuse(Reason::UpstreamUnscrubbable { what: "it asks for proxy authentication" })
+            );
         }
         if let Err(what) = answer::one_length(response.headers_mut()) {
             return Err(exchange.refuse(Reason::UpstreamUnscrubbable { what }));

@@ -136,6 +136,7 @@ impl Verifier {
         match self.identify(&presented).await {
             Ok(identity) => {
                 message.entry.identified(identity.clone());
+                message.caller_token = presented.tokens.first().map(|(_, token)| token.secret());
                 Ok(Identified { message, caller: Caller(identity), selection })
             }
             Err(reason) => Err(message.refuse(reason)),

@@ -10,26 +10,32 @@ use super::{Ambient, Place};
 use crate::{
     context::{AgentId, Channel, CorrelationId, Identity, IntegrationId, Purpose, Selection, TenantId},
     refusal::Reason,
+    secret::Secret,
 };
 
 /// A token as it came: nobody has looked into it yet.
 pub struct UnverifiedToken {
-    text: Zeroizing<String>,
+    text: Arc<Secret>,
     digest: [u8; 32],
 }
 
 impl UnverifiedToken {
     /// Takes a token over. Its digest is the key of every cache.
     pub fn new(text: &str) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest.as_ref());
-        Self { text: Zeroizing::new(text.to_owned()), digest: bytes }
+        let text = Secret::new(text.as_bytes().to_vec());
+        Self { digest: text.sha256(), text: Arc::new(text) }
     }
 
     /// The token's text.
+    #[expect(clippy::disallowed_methods, reason = "the token is verified")]
     pub fn expose(&self) -> &str {
-        &self.text
+        // It was made from a text.
+        std::str::from_utf8(self.text.expose()).unwrap_or_default()
+    }
+
+    /// The token as a secret, for a credential that is had for it once it is verified.
+    pub fn secret(&self) -> Arc<Secret> {
+        self.text.clone()
     }
 
     /// SHA-256 of the text.

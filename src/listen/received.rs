@@ -76,7 +76,7 @@ impl Received {
             value.set_sensitive(true);
         }
         let body = RequestBody::Stream(body);
-        let message = Message { method, target, headers, body, upgrade, manner, entry };
+        let message = Message { method, target, headers, body, upgrade, caller_token: None, manner, entry };
         Ok(Self {
             message,
             presented: introduction.presented,

@@ -1,12 +1,16 @@
 //! What an integration attaches: references to secrets, and where they go or what is obtained with them. Never a
 //! value.
 
-use std::{collections::BTreeMap, fmt, fs, path::PathBuf};
+use std::{fmt, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use crate::store::SecretName;
+use super::{
+    PrivateReach,
+    recipe::{Authorization, Recipe, Signature, Step, TokenPlaces},
+};
+use crate::{fetch::FetchUrl, store::SecretName};
 
 /// Where a secret is read. Never the value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -89,127 +93,103 @@ pub enum CredentialSpec {
     /// for every integration of every tenant.
     Static(Box<[Placement]>),
     /// Obtained for a time: a token that is fetched, or a signature that is made.
-    Obtained(Box<Obtained>),
+    Obtained(Arc<Obtained>),
 }
 
-/// How a credential is obtained. All of them are sent in `Authorization`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obtained {
-    /// The token of a person who agreed in a browser (RFC 6749 §4.1).
-    OAuth {
-        /// Who issues it.
-        provider: String,
-        /// What is asked for.
-        scopes: Vec<String>,
-    },
-    /// An installation token of a GitHub App.
-    GithubApp {
-        /// The app.
-        app_id: u64,
-        /// Its installation in the organization.
-        installation_id: u64,
-        /// The app's key, PEM.
-        private_key: SecretRef,
-        /// Only these repositories; empty: all of the installation.
-        repositories: Vec<String>,
-        /// Only these permissions; empty: all of the installation.
-        permissions: BTreeMap<String, String>,
-    },
-    /// The agent's token, exchanged for one of the upstream (RFC 8693).
-    TokenExchange {
-        /// Which identity provider exchanges it.
-        idp: String,
-        /// Whom the token is for.
-        audience: String,
-        /// What is asked for.
-        scopes: Vec<String>,
-        /// The upstream's URI (RFC 8707).
-        resource: Option<String>,
-    },
-    /// An assertion that egret signs, exchanged for a token (RFC 7523).
-    JwtBearer {
-        /// Where.
-        token_url: String,
-        /// `iss`.
-        issuer: String,
-        /// `sub`; the issuer where there is none.
-        subject: Option<String>,
-        /// `aud`; the token URL where there is none.
-        audience: Option<String>,
-        /// What is asked for.
-        scopes: Vec<String>,
-        /// The key that signs, PEM.
-        private_key: SecretRef,
-        /// `kid`.
-        key_id: Option<String>,
-    },
-    /// A token for an application itself (RFC 6749 §4.4).
-    ClientCredentials {
-        /// Where.
-        token_url: String,
-        /// The application.
-        client_id: Half,
-        /// Its secret.
-        client_secret: SecretRef,
-        /// How both are sent.
-        client_auth: ClientAuthentication,
-        /// What is asked for.
-        scopes: Vec<String>,
-        /// Whom the token is for, where the server asks.
-        audience: Option<String>,
-    },
-    /// A signature of the request (AWS Signature Version 4).
-    AwsSigV4 {
-        /// With which keys.
-        keys: Box<AwsRole>,
-        /// The region; by default the one in the host or in the client's own signature.
-        region: Option<String>,
-        /// The service; by default likewise.
-        service: Option<String>,
-    },
-    /// A token of a Google service account.
-    ServiceAccount {
-        /// Its key file, JSON.
-        key: SecretRef,
-        /// What is asked for.
-        scopes: Vec<String>,
-        /// For whom it acts (domain-wide delegation).
-        subject: Option<String>,
-    },
-    /// A key that the tenant deposits in the credential store by itself.
-    Byok {
-        /// Under which name; by default the integration's.
-        name: Option<String>,
-    },
+/// A credential that is obtained for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Obtained {
+    /// Its kind, as policies write it.
+    pub kind: &'static str,
+    /// How it is had.
+    pub how: How,
+    /// Where it goes.
+    pub places: TokenPlaces,
 }
 
-/// How a client shows its secret to a token endpoint (RFC 6749 §2.3.1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ClientAuthentication {
-    /// In `Authorization: Basic`.
-    #[default]
-    Basic,
-    /// In the form.
-    Post,
+/// How a credential is had.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum How {
+    /// Fetched or signed anew, whenever one ends. Kept in memory only.
+    Minted(Box<Recipe>),
+    /// Agreed to once, by a person or for the organisation, and renewed since then. Kept in the store.
+    Authorized(Box<Authorization>),
+    /// A signature of each request (AWS Signature Version 4).
+    Aws(Box<AwsSigV4>),
+    /// A signature of each request, from templates.
+    Signature(Box<Signature>),
+    /// A key that its owner deposits, kept in the store.
+    Deposited,
+    /// By a provider of this name, which the policy does not describe: refused until it does.
+    Undescribed(Box<str>),
 }
 
-/// Where AWS keys come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AwsRole {
-    /// Keys as they are.
-    Keys {
-        /// The id of the access key.
-        access_key_id: Half,
-        /// The access key.
-        secret_access_key: SecretRef,
-        /// The session that temporary keys belong to.
-        session_token: Option<SecretRef>,
-    },
-    /// Keys of a role, obtained with the agent's token (`AssumeRoleWithWebIdentity`).
-    Assumed {
-        /// `arn:aws:iam::…:role/…`.
-        role_arn: String,
-    },
+impl How {
+    /// What is kept of an answer beside the token, by name.
+    pub fn kept(&self) -> Vec<&str> {
+        fn of(step: &Step) -> impl Iterator<Item = &str> {
+            step.answer.keep.iter().map(|(name, _)| &**name)
+        }
+        match self {
+            Self::Minted(recipe) => recipe.steps.iter().flat_map(of).collect(),
+            Self::Authorized(authorization) => of(&authorization.redeem).collect(),
+            Self::Aws(_) | Self::Signature(_) | Self::Deposited | Self::Undescribed(_) => Vec::new(),
+        }
+    }
+}
+
+/// With what AWS requests are signed, and for where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AwsSigV4 {
+    /// The keys that sign, or that a role is assumed with; none where the role is assumed with a token alone.
+    pub keys: Option<AwsKeys>,
+    /// The role whose keys sign.
+    pub role: Option<AwsRole>,
+    /// The region; by default the one in the host or in the client's own signature.
+    pub region: Option<Box<str>>,
+    /// The service; by default likewise.
+    pub service: Option<Box<str>>,
+}
+
+/// Keys of AWS as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AwsKeys {
+    /// The id of the access key.
+    pub access_key_id: Half,
+    /// The access key.
+    pub secret_access_key: SecretRef,
+    /// The session that temporary keys belong to.
+    pub session_token: Option<SecretRef>,
+}
+
+/// A role that is assumed (AWS Security Token Service).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AwsRole {
+    /// `arn:aws:iam::…:role/…`.
+    pub arn: Box<str>,
+    /// The endpoint of the service.
+    pub url: FetchUrl,
+    /// Which private addresses it may resolve to.
+    pub private: PrivateReach,
+    /// The token it is assumed with; none where keys sign the request for it. `AssumeRoleWithWebIdentity`.
+    pub web_identity: Option<WebIdentity>,
+    /// How the session is called in AWS's records; by default the tenant and the integration.
+    pub session_name: Option<Box<str>>,
+    /// How long the keys are good.
+    pub duration: Option<Duration>,
+    /// What the session may do at most, JSON.
+    pub policy: Option<Box<str>>,
+    /// What the role's owner asks for from strangers.
+    pub external_id: Option<Box<str>>,
+}
+
+/// With which token a role is assumed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum WebIdentity {
+    /// The caller's own.
+    Caller,
+    /// One that is read, such as a pod's projected one.
+    Read(SecretRef),
 }
 
 impl CredentialSpec {
@@ -225,7 +205,7 @@ impl CredentialSpec {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Static(_) => "static",
-            Self::Obtained(obtained) => obtained.kind(),
+            Self::Obtained(obtained) => obtained.kind,
         }
     }
 
@@ -236,48 +216,85 @@ impl CredentialSpec {
             Self::Obtained(obtained) => obtained.secrets(),
         }
     }
-}
 
-impl Obtained {
-    /// Its kind, as policies write it.
-    pub fn kind(&self) -> &'static str {
+    /// The headers that it sets.
+    pub fn headers(&self) -> Vec<&HeaderName> {
         match self {
-            Self::OAuth { .. } => "oauth",
-            Self::GithubApp { .. } => "github_app",
-            Self::TokenExchange { .. } => "token_exchange",
-            Self::JwtBearer { .. } => "jwt_bearer",
-            Self::ClientCredentials { .. } => "client_credentials",
-            Self::AwsSigV4 { .. } => "aws_sigv4",
-            Self::ServiceAccount { .. } => "service_account",
-            Self::Byok { .. } => "byok",
+            Self::Static(placements) => placements.iter().filter_map(Placement::header).collect(),
+            Self::Obtained(obtained) => obtained.headers(),
         }
     }
 
-    fn secrets(&self) -> Vec<&SecretRef> {
+    /// The path with what the client wrote in the secret's place taken out; none where the place is not the path.
+    pub(super) fn shown_path(&self, path: &str) -> Option<String> {
         match self {
-            Self::OAuth { .. } | Self::TokenExchange { .. } | Self::Byok { .. } => Vec::new(),
-            Self::GithubApp { private_key: secret, .. }
-            | Self::JwtBearer { private_key: secret, .. }
-            | Self::ServiceAccount { key: secret, .. } => vec![secret],
-            Self::ClientCredentials { client_id, client_secret, .. } => {
-                client_id.secret().into_iter().chain([client_secret]).collect()
+            Self::Static(placements) => placements.iter().find_map(|place| place.shown_path(path)),
+            Self::Obtained(obtained) => obtained.places.iter().find_map(|place| place.shown_path(path)),
+        }
+    }
+
+    /// The keys of the query that it sets.
+    pub fn query_keys(&self) -> Vec<&str> {
+        fn key<S>(place: &Placement<S>) -> Option<&str> {
+            match place {
+                Placement::Query { name, .. } => Some(name),
+                _ => None,
             }
-            Self::AwsSigV4 { keys, .. } => match &**keys {
-                AwsRole::Keys { access_key_id, secret_access_key, session_token } => access_key_id
-                    .secret()
-                    .into_iter()
-                    .chain([secret_access_key])
-                    .chain(session_token)
-                    .collect(),
-                AwsRole::Assumed { .. } => Vec::new(),
-            },
+        }
+        match self {
+            Self::Static(placements) => placements.iter().filter_map(key).collect(),
+            Self::Obtained(obtained) => {
+                let placed = obtained.places.iter().filter_map(key);
+                match &obtained.how {
+                    How::Signature(signature) => {
+                        placed.chain(signature.query.iter().map(|(name, _)| &**name)).collect()
+                    }
+                    _ => placed.collect(),
+                }
+            }
+        }
+    }
+}
+
+impl Obtained {
+    fn secrets(&self) -> Vec<&SecretRef> {
+        fn halves(values: &[(Box<str>, Half)]) -> impl Iterator<Item = &SecretRef> {
+            values.iter().filter_map(|(_, half)| half.secret())
+        }
+        match &self.how {
+            How::Minted(recipe) => recipe.secrets().collect(),
+            How::Authorized(authorization) => authorization.recipe.secrets().collect(),
+            How::Signature(signature) => halves(&signature.values).collect(),
+            How::Aws(aws) => {
+                let keys = aws.keys.iter().flat_map(|keys| {
+                    let id = keys.access_key_id.secret().into_iter();
+                    id.chain([&keys.secret_access_key]).chain(&keys.session_token)
+                });
+                let token = aws.role.iter().filter_map(|role| match &role.web_identity {
+                    Some(WebIdentity::Read(reference)) => Some(reference),
+                    Some(WebIdentity::Caller) | None => None,
+                });
+                keys.chain(token).collect()
+            }
+            How::Deposited | How::Undescribed(_) => Vec::new(),
+        }
+    }
+
+    fn headers(&self) -> Vec<&HeaderName> {
+        let placed = self.places.iter().filter_map(Placement::header);
+        match &self.how {
+            How::Signature(signature) => {
+                placed.chain(signature.headers.iter().map(|(name, _)| name)).collect()
+            }
+            How::Aws(_) => placed.chain([&AUTHORIZATION]).collect(),
+            How::Minted(_) | How::Authorized(_) | How::Deposited | How::Undescribed(_) => placed.collect(),
         }
     }
 }
 
 /// One place where a secret goes. `S` says which secret: a reference in an integration, the name of a placeholder
 /// in a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Placement<S = SecretRef> {
     /// `Authorization: Bearer <secret>` (RFC 6750 §2.1).
     Bearer(S),
@@ -325,6 +342,28 @@ pub enum Placement<S = SecretRef> {
 }
 
 impl<S> Placement<S> {
+    /// The header that it sets.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Bearer(_) | Self::Basic { .. } => Some(&AUTHORIZATION),
+            Self::Header { name, .. } | Self::Constant { name, .. } => Some(name),
+            Self::Query { .. } | Self::Path { .. } => None,
+        }
+    }
+
+    /// The path with what the client wrote in the secret's place taken out; none where the place is not the path.
+    fn shown_path(&self, path: &str) -> Option<String> {
+        let Self::Path { before, prefix, suffix, .. } = self else { return None };
+        let mut segments: Vec<&str> = path.split('/').collect();
+        let shown = format!("{prefix}*{suffix}");
+        let place = segments.get_mut(before.len() + 1)?;
+        if !(place.starts_with(prefix.as_str()) && place.ends_with(suffix.as_str())) {
+            return None;
+        }
+        *place = &shown;
+        Some(segments.join("/"))
+    }
+
     /// The secrets that go there.
     pub fn secrets(&self) -> impl Iterator<Item = &S> {
         let pair = match self {
@@ -373,23 +412,8 @@ impl<S> Placement<S> {
     }
 }
 
-impl Placement {
-    /// The path with what the client wrote in the secret's place taken out; none where the place is not the path.
-    pub(super) fn shown_path(&self, path: &str) -> Option<String> {
-        let Self::Path { before, prefix, suffix, .. } = self else { return None };
-        let mut segments: Vec<&str> = path.split('/').collect();
-        let shown = format!("{prefix}*{suffix}");
-        let place = segments.get_mut(before.len() + 1)?;
-        if !(place.starts_with(prefix.as_str()) && place.ends_with(suffix.as_str())) {
-            return None;
-        }
-        *place = &shown;
-        Some(segments.join("/"))
-    }
-}
-
 /// One half of a Basic credential, or another value that is secret with some providers and not with others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Half<S = SecretRef> {
     /// Not secret: `x`, `x-access-token`, or empty.
     Constant(String),

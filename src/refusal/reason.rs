@@ -83,14 +83,35 @@ pub enum Reason {
     CredentialMissing {
         /// What is missing, for the operator.
         what: String,
+        /// Where the person can connect it, where a person can.
+        connect: Option<Arc<str>>,
     },
     /// There may be a credential, but where it is kept cannot be reached.
     CredentialUnavailable {
         /// What is wrong, for the operator.
         what: String,
     },
-    /// The upstream answered 401 to the credential that egret attached.
-    CredentialRejected,
+    /// The upstream answered 401 to the credential that egret attached, or the provider does not accept the client.
+    CredentialRejected {
+        /// The provider's own code.
+        code: Option<String>,
+    },
+    /// The grant was taken back: only a person can help.
+    AuthRevoked {
+        /// The provider's own code.
+        code: Option<String>,
+        /// Where the person can connect it anew.
+        connect: Option<Arc<str>>,
+    },
+    /// The provider gives no token just now.
+    TokenRefreshFailed {
+        /// The provider's own code.
+        code: Option<String>,
+        /// When to try again.
+        retry_after: Duration,
+        /// What happened, for the operator.
+        error: String,
+    },
     /// A USER integration, and the token names no user.
     UserMissing,
     /// Several integrations of the tenant cover the destination.
@@ -202,7 +223,9 @@ impl Reason {
             Self::RateLimited { .. } => ("rate_limited", "Rate limited", 429, CLIENT, "rate-limited", true),
             Self::CredentialMissing { .. } => ("credential_missing", "Credential missing", 403, DENIED, "credential-missing", false),
             Self::CredentialUnavailable { .. } => ("credential_unavailable", "Credential cannot be read now", 503, OURS, "credential-unavailable", true),
-            Self::CredentialRejected => ("credential_rejected", "Credential rejected", 403, DENIED, "credential-rejected", false),
+            Self::CredentialRejected { .. } => ("credential_rejected", "Credential rejected", 403, DENIED, "credential-rejected", false),
+            Self::AuthRevoked { .. } => ("auth_revoked", "Authorization revoked", 403, DENIED, "auth-revoked", false),
+            Self::TokenRefreshFailed { .. } => ("token_refresh_failed", "Token cannot be refreshed now", 503, OURS, "token-refresh-failed", true),
             Self::UserMissing => ("user_missing", "User missing", 403, DENIED, "user-missing", false),
             Self::IntegrationAmbiguous { .. } => ("integration_ambiguous", "Integration ambiguous", 403, DENIED, "integration-ambiguous", false),
             Self::UpstreamDnsFailed { timeout: true, .. } => ("upstream_dns_failed", "Upstream name does not resolve", 504, "dns_timeout", "resolve-failed", true),
@@ -262,9 +285,13 @@ impl Reason {
             Self::ActionDenied { detail, .. } => detail.clone(),
             Self::ApprovalRequired { action, .. } => format!("{action} needs a human's approval, which cannot be given yet: do something else, or ask a person to do it"),
             Self::RateLimited { policy, quota, window, .. } => format!("the limit `{policy}` of {quota} requests in {window} s is used up"),
+            Self::CredentialMissing { connect: Some(_), .. } => "this integration is not connected yet: a person can do it at `connect_url`".into(),
             Self::CredentialMissing { .. } => "the credential of this integration is not set up".into(),
             Self::CredentialUnavailable { .. } => "the credential of this integration cannot be read just now: try again".into(),
-            Self::CredentialRejected => "the upstream did not accept the credential of this integration: it must be set anew".into(),
+            Self::AuthRevoked { connect: Some(_), .. } => "the authorization of this integration was revoked or has ended: a person can connect it again at `reconnect_url`".into(),
+            Self::AuthRevoked { .. } => "the authorization of this integration was revoked or has ended: a person must connect it again".into(),
+            Self::TokenRefreshFailed { .. } => "the provider of this integration gives no token just now: try again".into(),
+            Self::CredentialRejected { .. } => "the upstream did not accept the credential of this integration: it must be set anew".into(),
             Self::UserMissing => "this integration acts for a user, and the token names none".into(),
             Self::IntegrationAmbiguous { .. } => "several integrations cover this destination: name one in `X-Agent-Integration`".into(),
             Self::UpstreamDnsFailed { .. } => "the upstream's name does not resolve".into(),
@@ -287,17 +314,36 @@ impl Reason {
         match self {
             Self::TokenInvalid { check } => Some(check),
             Self::IdentityUnavailable { what }
-            | Self::CredentialMissing { what }
+            | Self::CredentialMissing { what, .. }
             | Self::CredentialUnavailable { what } => Some(what),
             Self::DestinationIpProhibited { address } => Some(address),
             Self::UpstreamDnsFailed { error, .. }
             | Self::UpstreamUnreachable { error, .. }
             | Self::UpstreamTlsFailed { error, .. }
+            | Self::TokenRefreshFailed { error, .. }
             | Self::NotRecorded { error }
             | Self::InternalError { error } => Some(error),
             Self::RequestMalformed { what, .. } | Self::UpstreamUnscrubbable { what } => Some(what),
             Self::ApprovalRequired { guard, .. } => Some(guard),
             Self::ActionDenied { detail, .. } => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Where a person can set things right.
+    pub fn connect_url(&self) -> Option<&str> {
+        match self {
+            Self::CredentialMissing { connect, .. } | Self::AuthRevoked { connect, .. } => connect.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The provider's own code for what went wrong.
+    pub fn provider_error_code(&self) -> Option<&str> {
+        match self {
+            Self::CredentialRejected { code }
+            | Self::AuthRevoked { code, .. }
+            | Self::TokenRefreshFailed { code, .. } => code.as_deref(),
             _ => None,
         }
     }
@@ -313,6 +359,17 @@ impl Reason {
             }
             Self::ApprovalRequired { action, .. } => json!({ "action": action }),
             Self::RateLimited { policy, .. } => json!({ "violated-policies": [policy] }),
+            Self::CredentialMissing { connect: Some(url), .. } => json!({ "connect_url": url }),
+            Self::CredentialRejected { code: Some(code) }
+            | Self::TokenRefreshFailed { code: Some(code), .. } => {
+                json!({ "provider_error_code": code })
+            }
+            Self::AuthRevoked { code, connect } => {
+                let both = [("provider_error_code", code.as_deref()), ("reconnect_url", connect.as_deref())];
+                let there =
+                    both.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
+                Value::Object(there.collect())
+            }
             Self::CredentialMissing { .. } => {
                 json!({ "admin_hint": "set the secret that this integration's `credential` refers to" })
             }

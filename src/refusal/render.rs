@@ -27,7 +27,8 @@ pub(super) fn response(reason: &Reason, manner: &Manner, refused: &Refused) -> R
     let status = reason.status(manner.door);
     let mut headers = HeaderMap::new();
     put(&mut headers, header::CACHE_CONTROL.as_str(), "no-store");
-    let received = if matches!(reason, Reason::CredentialRejected) { "; received-status=401" } else { "" };
+    let received =
+        if matches!(reason, Reason::CredentialRejected { .. }) { "; received-status=401" } else { "" };
     put(
         &mut headers,
         "proxy-status",
@@ -40,6 +41,10 @@ pub(super) fn response(reason: &Reason, manner: &Manner, refused: &Refused) -> R
         put(&mut headers, "x-should-retry", "false");
     }
     put(&mut headers, "link", &format!("<{DOCS}/{}>; rel=\"help\"", facts.code));
+    if let Some(url) = reason.connect_url() {
+        let relation = if matches!(reason, Reason::AuthRevoked { .. }) { "reconnect" } else { "connect" };
+        append(&mut headers, &header::LINK, &format!("<{url}>; rel=\"{relation}\""));
+    }
     challenges(&mut headers, reason, manner.door);
     retry(&mut headers, reason);
     if closes(reason, manner.door) {
@@ -128,6 +133,9 @@ fn retry(headers: &mut HeaderMap, reason: &Reason) {
         Reason::IdentityUnavailable { .. }
         | Reason::CredentialUnavailable { .. }
         | Reason::NotRecorded { .. } => put(headers, "retry-after", "5"),
+        Reason::TokenRefreshFailed { retry_after, .. } => {
+            put(headers, "retry-after", &retry_after_seconds(*retry_after).to_string());
+        }
         _ => {}
     }
 }

@@ -21,15 +21,20 @@ use crate::{
 };
 
 /// The shape of the tables. One that is higher was written by a newer egret.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Types that SQLite and PostgreSQL read alike.
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 4] = [
     "create table if not exists egret_facts (name text primary key, value bigint not null)",
     "create table if not exists egret_data_keys (id bigint primary key, kek text not null, wrapped bytea not null, \
      created_at bigint not null)",
     "create table if not exists egret_secrets (tenant text not null, name text not null, generation bigint not null, \
      sealed bytea not null, created_at bigint not null, changed_at bigint not null, primary key (tenant, name))",
+    "create table if not exists egret_connections (tenant text not null, integration text not null, owner text not null, \
+     generation bigint not null, status text not null, spending bigint not null, expires_at bigint not null, \
+     renew_at bigint not null, scopes text not null, sealed bytea not null, lease_holder text not null, \
+     lease_until bigint not null, created_at bigint not null, changed_at bigint not null, \
+     primary key (tenant, integration, owner))",
 ];
 
 /// How SQLite is to behave: a commit that was told is on the disk, and what was removed is gone from it.
@@ -71,6 +76,7 @@ impl Store {
             }
             Err(error) => return Err(error.into()),
             Ok(Some(row)) if row.get::<i64, _>(0) > FORMAT => return Err(StoreError::Newer(row.get(0))),
+            Ok(Some(row)) if row.get::<i64, _>(0) < FORMAT => make_tables(&pool).await?,
             Ok(Some(_)) => {}
         }
         let key = read_key(&settings.key)?;
@@ -100,18 +106,7 @@ impl Store {
             source => read_key(source)?,
         };
         let pool = connect(&settings.url).await?;
-        for statement in TABLES {
-            // Two that make the same table at once may meet in PostgreSQL's catalogue.
-            if sqlx::query(statement).execute(&pool).await.is_err() {
-                sqlx::query(statement).execute(&pool).await?;
-            }
-        }
-        sqlx::query(
-            "insert into egret_facts (name, value) values ('format', $1) on conflict (name) do nothing",
-        )
-        .bind(FORMAT)
-        .execute(&pool)
-        .await?;
+        make_tables(&pool).await?;
         Self::assemble(pool, key, settings).await
     }
 
@@ -207,8 +202,26 @@ impl Store {
         let newest = self.keys().keys().map(DataKey::id).max().unwrap_or(0);
         self.add_data_key(newest.saturating_add(1)).await?;
         self.read_keys().await?;
-        self.reseal_secrets().await
+        Ok(self.reseal_secrets().await? + self.reseal_connections().await?)
     }
+}
+
+/// Makes the tables that are not there yet. What an older egret made is only added to.
+async fn make_tables(pool: &AnyPool) -> Result<(), StoreError> {
+    for statement in TABLES {
+        // Two that make the same table at once may meet in PostgreSQL's catalogue.
+        if sqlx::query(statement).execute(pool).await.is_err() {
+            sqlx::query(statement).execute(pool).await?;
+        }
+    }
+    sqlx::query(
+        "insert into egret_facts (name, value) values ('format', $1) \
+         on conflict (name) do update set value = $1 where egret_facts.value < $1",
+    )
+    .bind(FORMAT)
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Whether nothing was kept in this database yet.

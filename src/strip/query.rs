@@ -1,7 +1,7 @@
 //! Strips the query: keys that authenticate go, and every other byte stays where it is.
 
 use crate::{
-    plan::{Placement, Plan},
+    plan::Plan,
     target::{Query, key_of},
 };
 
@@ -82,9 +82,9 @@ fn judge(part: &str, plan: Option<&Plan>) -> Option<String> {
     }
     let key = normal(&key_of(part));
     let same = |name: &String| normal(name) == key;
-    let slot = plan.and_then(|plan| plan.credential.as_ref()).is_some_and(|credential| {
-        credential.placements().iter().any(|p| matches!(p, Placement::Query { name, .. } if same(name)))
-    });
+    let slot = plan
+        .and_then(|plan| plan.credential.as_ref())
+        .is_some_and(|credential| credential.query_keys().into_iter().any(|name| normal(name) == key));
     let overrides = OVERRIDE.contains(&&key[..]);
     if slot || overrides || plan.is_some_and(|plan| plan.service.strip.query.iter().any(same)) {
         return Some(key);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    plan::{Intercept, Keep, Obtained, PrivateReach, SecretRef, Service, StripPlan},
+    plan::{How, Intercept, Keep, Obtained, Placement, PrivateReach, SecretRef, Service, StripPlan},
     target::{Query, Scheme},
 };
 
@@ -22,8 +22,10 @@ fn plan(placements: Vec<Placement>, strip: StripPlan, keep: Keep) -> Plan {
             max_body: None,
             via: true,
             response_timeout: None,
+            errors: Box::default(),
         }),
         credential: Some(CredentialSpec::Static(placements.into())),
+        certificate: None,
         limits: Arc::new([]),
     }
 }
@@ -316,8 +318,10 @@ proptest! {
 #[test]
 fn what_is_obtained_takes_the_place_of_the_clients_authorization() {
     let mut plan = plan(Vec::new(), StripPlan::default(), Keep::default());
-    plan.credential = Some(CredentialSpec::Obtained(Box::new(Obtained::Byok { name: None })));
-    let slots: Vec<&HeaderName> = plan.credential.iter().flat_map(header_slots).collect();
+    let places = [Placement::Bearer("token".into())].into();
+    let obtained = Obtained { kind: "byok", how: How::Deposited, places };
+    plan.credential = Some(CredentialSpec::Obtained(obtained.into()));
+    let slots: Vec<&HeaderName> = plan.credential.iter().flat_map(CredentialSpec::headers).collect();
     assert_eq!(slots, [header::AUTHORIZATION]);
     let (left, stripped) = check(&[("authorization", "Basic eDp5"), ("accept", "*/*")], Some(&plan));
     assert_eq!((left, stripped), (vec!["accept".to_owned()], vec!["authorization".to_owned()]));

@@ -239,7 +239,11 @@ tenants: {
 
     #[test]
     fn the_policies_of_this_repository_are_formatted() {
-        let known = std::fs::read_dir("src/decide/catalog").unwrap().map(|entry| entry.unwrap().path());
+        let known = ["src/decide/catalog", "src/decide/catalog/providers"]
+            .into_iter()
+            .flat_map(|directory| std::fs::read_dir(directory).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file());
         let examples = ["policies/example.yaml", "policies/minimal.yaml"].map(Into::into);
         for path in known.chain(examples) {
             let text = std::fs::read_to_string(&path).unwrap();

@@ -1,8 +1,8 @@
 //! What an integration attaches: references to secrets and where they go. Never a value.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use super::shape;
+use super::{provider::Providers, shape};
 use crate::{
     decide::files::{
         problem::Findings,
@@ -10,7 +10,7 @@ use crate::{
         source::Span,
         yaml::{Node, Value},
     },
-    plan::{CredentialSpec, Half, Obtained, Placement, SecretRef},
+    plan::{CertificateRef, CredentialSpec, Half, Placement, SecretRef, TokenPlaces},
 };
 
 mod obtained;
@@ -62,6 +62,11 @@ impl Attach {
         })
     }
 
+    /// The places themselves.
+    fn places(&self) -> TokenPlaces {
+        self.placements.as_slice().into()
+    }
+
     fn fill(&self, parts: &[(&str, Half)]) -> Option<CredentialSpec> {
         let fill = |place: &Placement<Box<str>>| {
             place.fill(|name| {
@@ -80,6 +85,28 @@ pub(in crate::decide) struct Around<'a> {
     pub(in crate::decide) base: &'a Path,
     /// The service's name and where it wants its secrets; none where the service is not known.
     pub(in crate::decide) service: Option<(&'a str, Option<&'a Attach>)>,
+    /// Where the service wants a token.
+    pub(in crate::decide) token_places: Option<&'a Attach>,
+    /// Who issues tokens.
+    pub(in crate::decide) providers: &'a Providers,
+    /// What the integration gives to variables.
+    pub(in crate::decide) vars: Option<&'a Node>,
+}
+
+/// Reads what egret shows in a handshake.
+pub(in crate::decide) fn read_certificate(
+    node: &Node,
+    around: Around<'_>,
+    findings: &mut Findings,
+) -> Option<CertificateRef> {
+    reader::hide_but(node, &|text| is_reference(text), findings);
+    let fields = Fields::read(node, "`certificate`", shape::CERTIFICATE.keys, findings)?;
+    for key in shape::CERTIFICATE.keys.iter().filter(|key| fields.get(key).is_none()) {
+        findings.report(node.span, format!("`certificate` has no `{key}`"));
+    }
+    let mut part = |key: &str| obtained::reference(fields.get(key)?, around, findings);
+    let (chain, key) = (part("chain"), part("key"));
+    Some(CertificateRef { chain: chain?, key: key? })
 }
 
 /// Reads a credential.
@@ -126,8 +153,12 @@ pub(in crate::decide) fn read(
             .filter(|placements| !placements.is_empty())
             .map(|placements| CredentialSpec::Static(placements.into())),
         "secrets" => attach_named(value, &references, around, findings),
-        kind => obtained::read(kind, value, &references, findings)
-            .map(|obtained| CredentialSpec::Obtained(Box::new(obtained))),
+        _ => {
+            // As the grammar writes it, which lives as long as egret.
+            let kind = known.iter().find(|known| **known == kind.text).copied().unwrap_or_default();
+            obtained::read(kind, value, around, findings)
+                .map(|obtained| CredentialSpec::Obtained(Arc::new(obtained)))
+        }
     };
     spec.map(Credential::Attached)
 }
@@ -230,7 +261,7 @@ pub(in crate::decide) fn describe_as(
             let secrets: Vec<String> = spec.secrets().into_iter().map(shown).collect();
             let with =
                 if secrets.is_empty() { String::new() } else { format!(" with {}", secrets.join(", ")) };
-            format!("`{}`{with}, which cannot be obtained yet", Obtained::kind(obtained))
+            format!("`{}`{with}", obtained.kind)
         }
     }
 }

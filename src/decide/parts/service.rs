@@ -11,6 +11,7 @@ use super::{
     host::Hosts,
     pattern::Pattern,
     protocol::{self, Look, Protocol},
+    provider,
     role::{self, Grants, Role, Visible},
     shape,
 };
@@ -34,6 +35,8 @@ pub(in crate::decide) struct Service {
     pub(in crate::decide) hosts: Hosts,
     /// Where it wants its secrets, where it says so.
     pub(in crate::decide) attach: Option<Attach>,
+    /// Where it wants a token, where that is not `Authorization: Bearer`.
+    pub(in crate::decide) token_places: Option<Attach>,
     /// The smallest first: the first that covers a request is the role to ask for.
     pub(in crate::decide) roles: Vec<Arc<Role>>,
     /// The guards that reach it, in the policy's order.
@@ -112,6 +115,14 @@ pub(in crate::decide) fn read(key: &Key, node: &Node, findings: &mut Findings) -
         }
         Attach::read(node, findings)
     });
+    let token_places = fields.get("attach_token").and_then(|node| {
+        let attach = Attach::read(node, findings)?;
+        if attach.names() != ["token"] {
+            findings.report(node.span, "`attach_token` has one placeholder: `\"{token}\"`");
+        }
+        Some(attach)
+    });
+    let errors = fields.get("errors").map(|node| provider::read_errors(node, findings));
     let roles = fields.get("roles").map(|node| role::read_all(&key.text, node, visible, findings));
     if roles.is_none() {
         findings
@@ -142,10 +153,11 @@ pub(in crate::decide) fn read(key: &Key, node: &Node, findings: &mut Findings) -
         response_timeout: fields
             .get("response_timeout")
             .and_then(|n| reader::duration(n, "`response_timeout`", findings)),
+        errors: errors.unwrap_or_default(),
     };
     let plan = Arc::new(plan);
     let (hosts, roles) = (hosts?, roles?);
-    Some(Service { plan, protocol, hosts, attach, roles, guards: Vec::new(), span: key.span })
+    Some(Service { plan, protocol, hosts, attach, token_places, roles, guards: Vec::new(), span: key.span })
 }
 
 impl Service {
@@ -157,7 +169,8 @@ impl Service {
     }
 }
 
-fn read_private(node: &Node, findings: &mut Findings) -> PrivateReach {
+/// Which private addresses names may resolve to.
+pub(in crate::decide) fn read_private(node: &Node, findings: &mut Findings) -> PrivateReach {
     match &node.value {
         Value::Bool(true) => PrivateReach::Anywhere,
         Value::Bool(false) => PrivateReach::Nowhere,

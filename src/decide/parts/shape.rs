@@ -60,6 +60,8 @@ pub(in crate::decide) enum Shape {
     OneOf(&'static Record),
     /// One of several.
     Any(&'static [&'static Shape]),
+    /// Whatever YAML holds.
+    Anything,
 }
 
 macro_rules! record {
@@ -79,6 +81,7 @@ record!(POLICY: "What agents may do, where, and with whose credential.", require
     "mode": Shape::Words(&MODES), "`enforce` (default), or `shadow`: decide and log, never refuse by rule.";
     "revision": Shape::Text, "The policy's name for its version, in every record; by default the commit or the hash.";
     "services": Shape::Map(name, &Shape::Record(&SERVICE)), "What exists out there, and what each role means. Known services need not be described: `egret catalog`.";
+    "providers": Shape::Map(name, &Shape::Record(&PROVIDER)), "Who issues tokens. Known providers need not be described.";
     "guards": Shape::List(&Shape::Record(&GUARD)), "What is taken away from everybody.";
     "approvals": Shape::Record(&APPROVALS), "Who is asked where a guard requires an approval.";
     "tenants": Shape::Map(name, &Shape::Record(&TENANT)), "Organisations: their connections to services, and which agent has which role on them.";
@@ -88,6 +91,8 @@ record!(POLICY: "What agents may do, where, and with whose credential.", require
 record!(SERVICE: "What exists out there.", requires [&["hosts", "mcp"], &["roles"]], {
     "hosts": Shape::List(&Shape::Form(host)), "Its hosts: `api.example.com`, `\"*.example.com\"`, `api.example.com:8443`, `\"{subdomain}.example.com\"`.";
     "attach": Shape::Record(&ATTACH), "Where it wants its secrets; an integration then writes `credential: REF`.";
+    "attach_token": Shape::Record(&ATTACH), "Where it wants a token that egret obtains: `\"{token}\"`; `Authorization: Bearer` when not said.";
+    "errors": Shape::List(&Shape::Record(&ERROR)), "What its errors say about the credential; the first that fits.";
     "scheme": Shape::Words(&["https", "http"]), "How it is reached: `https` (default), or `http`, which sends the credential in clear.";
     "intercept": Shape::Words(&["always", "never"]), "`never`: tunnels pass unopened and without a credential.";
     "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether its names may resolve to private addresses, or to which networks.";
@@ -151,6 +156,7 @@ record!(INTEGRATION: "A tenant's connection to a service.", requires [], {
     "tier": Shape::Words(&["APP", "USER"]), "`APP` (default): the organisation's credential; `USER`: one person's, and the token must name one.";
     "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the service's hosts.";
     "credential": CREDENTIAL, "What is attached: `none`, a reference to a secret, or a kind.";
+    "certificate": Shape::Record(&CERTIFICATE), "What egret shows in the handshake, where the service asks who connects.";
     "limit": LIMIT, "How often: `120/min`, or a list of `{rate, per}`.";
     "disabled": Shape::Flag, "`true` switches it off.";
 });
@@ -167,14 +173,18 @@ const CREDENTIAL: Shape = Shape::Any(&[&Shape::Form(reference_or_none), &Shape::
 record!(CREDENTIAL_KINDS: "What is attached.", requires [], {
     "secrets": Shape::Map(word, &Shape::Text), "The secrets that the service's `attach` names.";
     "static": Shape::Record(&STATIC), "Secrets that are attached as they are.";
-    "oauth": Shape::Record(&OAUTH), "An OAuth grant.";
-    "github_app": Shape::Record(&GITHUB_APP), "An installation of a GitHub App.";
-    "token_exchange": Shape::Record(&TOKEN_EXCHANGE), "A token exchanged for the caller's (RFC 8693).";
-    "jwt_bearer": Shape::Record(&JWT_BEARER), "A token for a signed assertion (RFC 7523).";
+    "oauth": Shape::Record(&OAUTH), "A grant that a person gives in a browser or on a device (RFC 6749, RFC 8628).";
     "client_credentials": Shape::Record(&CLIENT_CREDENTIALS), "A token for the client itself (RFC 6749 §4.4).";
-    "aws_sigv4": Shape::Record(&AWS_SIGV4), "Requests signed for AWS.";
+    "jwt_bearer": Shape::Record(&JWT_BEARER), "A token for a signed assertion (RFC 7523).";
+    "jwt": Shape::Record(&JWT), "A token that egret signs itself.";
+    "token_exchange": Shape::Record(&TOKEN_EXCHANGE), "A token exchanged for the caller's, or for one that is read (RFC 8693).";
+    "github_app": Shape::Record(&GITHUB_APP), "An installation of a GitHub App.";
     "service_account": Shape::Record(&SERVICE_ACCOUNT), "A Google service account.";
-    "byok": Shape::Record(&BYOK), "A key that each user brings.";
+    "workload_identity": Shape::Record(&WORKLOAD_IDENTITY), "A Google token for one of another issuer (workload identity federation).";
+    "aws_sigv4": Shape::Record(&AWS_SIGV4), "Requests signed for AWS.";
+    "login": Shape::Record(&LOGIN), "A token had by requests that the policy describes.";
+    "signature": Shape::Record(&SIGNATURE), "Requests signed by templates.";
+    "byok": Shape::Record(&BYOK), "A key that each owner deposits in the store.";
 });
 
 record!(STATIC: "Where secrets go.", requires [], {
@@ -205,9 +215,119 @@ record!(HEADER: "A header with text in front of the secret.", requires [&["secre
     "secret": Shape::Text, "The secret.";
 });
 
-record!(OAUTH: "An OAuth grant.", requires [&["provider"]], {
-    "provider": Shape::Text, "The authorization server.";
+record!(OAUTH: "A grant that a person gives.", requires [&["provider"]], {
+    "provider": Shape::Form(name), "Who issues it: one of `providers`, or one that egret knows.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for beside what the roles need.";
+    "client_id": Shape::Text, "The client; `secret:PROVIDER-client-id` when not said.";
+    "client_secret": Shape::Form(reference), "Its secret; `secret:PROVIDER-client-secret` when not said.";
+    "client_auth": CLIENT_AUTH, "How the client authenticates.";
+    "private_key": Shape::Form(reference), "The key that signs for the client (`private_key_jwt`).";
+    "key_id": Shape::Text, "`kid`.";
+    "algorithm": ALGORITHM, "How it signs; `RS256` when not said.";
+    "certificate": Shape::Record(&CERTIFICATE), "What the client shows in the handshake (`tls_client_auth`).";
+    "dpop": Shape::Flag, "Whether tokens are bound to a key of egret's (RFC 9449).";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the provider's URLs.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
+});
+
+const CLIENT_AUTH: Shape = Shape::Words(&[
+    "basic",
+    "basic_raw",
+    "basic_secret_as_user",
+    "post",
+    "private_key_jwt",
+    "tls_client_auth",
+    "none",
+]);
+const ALGORITHM: Shape = Shape::Words(&[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384",
+    "HS512",
+]);
+
+record!(CERTIFICATE: "A certificate and its key.", requires [&["chain"], &["key"]], {
+    "chain": Shape::Form(reference), "The certificate and those that lead to its authority, PEM.";
+    "key": Shape::Form(reference), "Its private key, PEM.";
+});
+
+record!(CLIENT_CREDENTIALS: "A token for the client itself (RFC 6749 §4.4).", requires [&["provider", "token_url"], &["client_id"]], {
+    "provider": Shape::Form(name), "Who issues it.";
+    "token_url": Shape::Form(url), "The token endpoint, where it needs no further description.";
+    "grant_type": Shape::Text, "`client_credentials` when not said.";
+    "client_id": Shape::Text, "The client.";
+    "client_secret": Shape::Form(reference), "Its secret.";
+    "client_auth": CLIENT_AUTH, "How the client authenticates.";
+    "private_key": Shape::Form(reference), "The key that signs for the client (`private_key_jwt`).";
+    "key_id": Shape::Text, "`kid`.";
+    "algorithm": ALGORITHM, "How it signs; `RS256` when not said.";
+    "assertion": Shape::Form(reference), "A token that stands for the client, such as a pod's projected one.";
+    "certificate": Shape::Record(&CERTIFICATE), "What the client shows in the handshake (`tls_client_auth`).";
+    "dpop": Shape::Flag, "Whether tokens are bound to a key of egret's (RFC 9449).";
     "scopes": Shape::List(&Shape::Text), "What is asked for.";
+    "audience": Shape::Text, "For whom the token is.";
+    "resource": Shape::Text, "Where it is used (RFC 8707).";
+    "params": Shape::Map(any, &Shape::Text), "Further parameters.";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the provider's URLs.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
+});
+
+record!(JWT_BEARER: "A token for a signed assertion (RFC 7523).", requires [&["provider", "token_url"], &["private_key", "assertion"]], {
+    "provider": Shape::Form(name), "Who issues it.";
+    "token_url": Shape::Form(url), "The token endpoint, where it needs no further description.";
+    "private_key": Shape::Form(reference), "The key that signs.";
+    "assertion": Shape::Form(reference), "The assertion itself, such as a pod's projected token.";
+    "issuer": Shape::Text, "`iss`.";
+    "subject": Shape::Text, "`sub`; the issuer when not said.";
+    "audience": Shape::Text, "`aud`; the token endpoint when not said.";
+    "claims": Shape::Map(any, &Shape::Text), "Further claims.";
+    "key_id": Shape::Text, "`kid`.";
+    "algorithm": ALGORITHM, "How it is signed; `RS256` when not said.";
+    "lifetime": Shape::Form(duration), "From `iat` to `exp`; `5m` when not said.";
+    "client_id": Shape::Text, "The client, where the server asks for one.";
+    "client_secret": Shape::Form(reference), "Its secret.";
+    "client_auth": CLIENT_AUTH, "How the client authenticates.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for.";
+    "params": Shape::Map(any, &Shape::Text), "Further parameters.";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the provider's URLs.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
+});
+
+record!(JWT: "A token that egret signs itself.", requires [&["private_key", "secret"]], {
+    "private_key": Shape::Form(reference), "The key that signs, PEM.";
+    "secret": Shape::Form(reference), "The secret of a symmetric signature (`HS256`).";
+    "secret_form": Shape::Words(&["text", "hex", "base64"]), "How the secret is written; `text` when not said.";
+    "issuer": Shape::Text, "`iss`.";
+    "subject": Shape::Text, "`sub`.";
+    "audience": Shape::Text, "`aud`.";
+    "claims": Shape::Map(any, &Shape::Text), "Further claims.";
+    "key_id": Shape::Text, "`kid`.";
+    "algorithm": ALGORITHM, "How it is signed; `RS256`, or `HS256` with `secret`, when not said.";
+    "lifetime": Shape::Form(duration), "From `iat` to `exp`; `5m` when not said.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
+});
+
+record!(TOKEN_EXCHANGE: "A token exchanged for the caller's, or for one that is read (RFC 8693).", requires [&["idp", "token_url"]], {
+    "idp": Shape::Form(name), "Who exchanges: one of `providers`, or one that egret knows.";
+    "token_url": Shape::Form(url), "The token endpoint, where it needs no further description.";
+    "audience": Shape::Text, "For whom the new token is.";
+    "resource": Shape::Text, "Where it is used (RFC 8707).";
+    "scopes": Shape::List(&Shape::Text), "What it may do.";
+    "subject_token": Shape::Form(reference), "What is exchanged; the caller's own token when not said.";
+    "subject_token_type": Shape::Text, "Of which type it is; `urn:ietf:params:oauth:token-type:jwt` when not said.";
+    "actor_token": Shape::Form(reference), "Who acts.";
+    "actor_token_type": Shape::Text, "Of which type that is.";
+    "requested_token_type": Shape::Text, "Of which type the new one shall be.";
+    "on_behalf_of": Shape::Flag, "Microsoft's form of it (`requested_token_use=on_behalf_of`).";
+    "client_id": Shape::Text, "The client, where the server asks for one.";
+    "client_secret": Shape::Form(reference), "Its secret.";
+    "client_auth": CLIENT_AUTH, "How the client authenticates.";
+    "private_key": Shape::Form(reference), "The key that signs for the client (`private_key_jwt`).";
+    "key_id": Shape::Text, "`kid`.";
+    "algorithm": ALGORITHM, "How it signs; `RS256` when not said.";
+    "assertion": Shape::Form(reference), "A token that stands for the client, such as a pod's projected one.";
+    "certificate": Shape::Record(&CERTIFICATE), "What the client shows in the handshake.";
+    "params": Shape::Map(any, &Shape::Text), "Further parameters.";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the provider's URLs.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
 record!(GITHUB_APP: "An installation of a GitHub App.", requires [&["app_id"], &["installation_id"], &["private_key"]], {
@@ -216,51 +336,128 @@ record!(GITHUB_APP: "An installation of a GitHub App.", requires [&["app_id"], &
     "private_key": Shape::Form(reference), "Its key.";
     "repositories": Shape::List(&Shape::Text), "Only these.";
     "permissions": Shape::Map(any, &Shape::Words(&["read", "write", "admin"])), "Only these.";
+    "api_url": Shape::Form(url), "The REST interface; `https://api.github.com` when not said.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
-record!(TOKEN_EXCHANGE: "A token exchanged for the caller's (RFC 8693).", requires [&["idp"], &["audience"]], {
-    "idp": Shape::Text, "Who exchanges.";
-    "audience": Shape::Text, "For whom the new token is.";
-    "scopes": Shape::List(&Shape::Text), "What it may do.";
-    "resource": Shape::Text, "Where it is used (RFC 8707).";
-});
-
-record!(JWT_BEARER: "A token for a signed assertion (RFC 7523).", requires [&["token_url"], &["issuer"], &["private_key"]], {
-    "token_url": Shape::Form(url), "The token endpoint.";
-    "issuer": Shape::Text, "`iss`.";
-    "private_key": Shape::Form(reference), "The key that signs.";
-    "subject": Shape::Text, "`sub`.";
-    "audience": Shape::Text, "`aud`.";
+record!(SERVICE_ACCOUNT: "A Google service account.", requires [&["key"]], {
+    "key": Shape::Form(reference), "Its key file.";
+    "provider": Shape::Form(name), "Who issues its tokens; `google` when not said.";
     "scopes": Shape::List(&Shape::Text), "What is asked for.";
-    "key_id": Shape::Text, "`kid`.";
+    "subject": Shape::Text, "As whom it acts, by domain-wide delegation.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
-record!(CLIENT_CREDENTIALS: "A token for the client itself (RFC 6749 §4.4).", requires [&["token_url"], &["client_id"], &["client_secret"]], {
-    "token_url": Shape::Form(url), "The token endpoint.";
-    "client_id": Shape::Text, "The client.";
-    "client_secret": Shape::Form(reference), "Its secret.";
-    "client_auth": Shape::Words(&["basic", "post"]), "How the client authenticates.";
-    "scopes": Shape::List(&Shape::Text), "What is asked for.";
-    "audience": Shape::Text, "For whom the token is.";
+record!(WORKLOAD_IDENTITY: "A Google token for one of another issuer.", requires [&["audience"]], {
+    "audience": Shape::Text, "`//iam.googleapis.com/projects/…/providers/…`.";
+    "token": Shape::Form(reference), "The other issuer's token; the caller's own when not said.";
+    "token_type": Shape::Text, "Of which type it is; `urn:ietf:params:oauth:token-type:jwt` when not said.";
+    "scopes": Shape::List(&Shape::Text), "What is asked for; the whole platform when not said.";
+    "service_account": Shape::Text, "As which service account it acts.";
+    "token_url": Shape::Form(url), "The token service; Google's when not said.";
+    "impersonate_url": Shape::Form(url), "The service of service accounts' tokens; Google's when not said.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
 record!(AWS_SIGV4: "Requests signed for AWS.", requires [], {
     "access_key_id": Shape::Text, "The key's id.";
     "secret_access_key": Shape::Form(reference), "The key.";
     "session_token": Shape::Form(reference), "The session, of temporary keys.";
-    "role_arn": Shape::Text, "The role that is assumed instead.";
+    "role_arn": Shape::Text, "The role that is assumed: with the keys, or with a token.";
+    "web_identity": Shape::Form(reference), "The token that it is assumed with; the caller's own where there are no keys.";
+    "session_name": Shape::Text, "How the session is called; the tenant and the integration when not said.";
+    "duration": Shape::Form(duration), "How long the role's keys are good; `1h` when not said.";
+    "policy": Shape::Text, "What the session may do at most, as JSON.";
+    "external_id": Shape::Text, "What the role's owner asks for.";
+    "sts_url": Shape::Form(url), "The token service; the region's when not said.";
     "region": Shape::Text, "The region; from the host when not said.";
     "service": Shape::Text, "The service; from the host when not said.";
 });
 
-record!(SERVICE_ACCOUNT: "A Google service account.", requires [&["key"]], {
-    "key": Shape::Form(reference), "Its key file.";
-    "scopes": Shape::List(&Shape::Text), "What is asked for.";
-    "subject": Shape::Text, "As whom it acts, by domain-wide delegation.";
+record!(LOGIN: "A token had by requests that the policy describes.", requires [&["steps"]], {
+    "secrets": Shape::Map(word, &Shape::Text), "What the requests may name: references, and constants.";
+    "steps": Shape::List(&Shape::Record(&STEP)), "The requests, in order; the last brings the token.";
+    "certificate": Shape::Record(&CERTIFICATE), "What is shown in the handshake.";
+    "ahead": Shape::Form(duration), "How long before its end the token is renewed.";
+    "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the URLs.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether the hosts may resolve to private addresses.";
+    "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
-record!(BYOK: "A key that each user brings.", requires [], {
-    "name": Shape::Text, "What it is called where the user is asked for it.";
+record!(STEP: "A request, and what is taken from its answer.", requires [&["url"]], {
+    "method": Shape::Words(&["GET", "POST", "PUT", "PATCH"]), "`POST` when not said.";
+    "url": Shape::Form(url_with_variables), "Where to.";
+    "headers": Shape::Map(any, &Shape::Text), "Its headers: `Authorization: \"Basic {base64(user ':' password)}\"`.";
+    "query": Shape::Map(any, &Shape::Text), "Parameters in the URL.";
+    "form": Shape::Map(any, &Shape::Text), "A form as its body.";
+    "json": Shape::Anything, "JSON as its body.";
+    "response": Shape::Record(&RESPONSE), "Where in the answer what stands.";
+    "errors": Shape::List(&Shape::Record(&ERROR)), "What its errors mean; the first that fits.";
+});
+
+record!(SIGNATURE: "Requests signed by templates.", requires [&["secrets"], &["headers", "query"]], {
+    "secrets": Shape::Map(word, &Shape::Text), "What the templates may name: references, and constants.";
+    "let": Shape::Map(word, &Shape::Text), "Names that are worked out first: `date: \"{now('rfc2822')}\"`.";
+    "headers": Shape::Map(any, &Shape::Text), "Headers; beside the secrets they name `method`, `host`, `path`, `query` and `body_sha256`.";
+    "query": Shape::Map(any, &Shape::Text), "Query parameters, likewise.";
+});
+
+record!(BYOK: "A key that each owner deposits in the store.", requires [], {
+    "name": Shape::Text, "What it is called where the owner is asked for it.";
+    "attach": Shape::Record(&ATTACH), "Where the key goes, if not where the service wants it.";
+});
+
+record!(PROVIDER: "Who issues tokens: an authorization server.", requires [&["token_url"]], {
+    "token_url": Shape::Form(url_with_variables), "The token endpoint.";
+    "refresh_url": Shape::Form(url_with_variables), "Where tokens are refreshed, if elsewhere.";
+    "authorize_url": Shape::Form(url_with_variables), "Where a person agrees.";
+    "device_url": Shape::Form(url_with_variables), "Where a device asks for a code (RFC 8628).";
+    "revoke_url": Shape::Form(url_with_variables), "Where tokens are revoked (RFC 7009).";
+    "issuer": Shape::Text, "Its identifier (RFC 8414): client assertions are made for it; for `token_url` when not said.";
+    "pkce": Shape::Words(&["s256", "off"]), "Whether the code is bound by a challenge (RFC 7636); `s256` when not said.";
+    "scope_param": Shape::Text, "The parameter that scopes go to; `scope` when not said.";
+    "scope_separator": Shape::Text, "What stands between scopes; a space when not said.";
+    "authorize_params": Shape::Map(any, &Shape::Text), "Further parameters of the page: `access_type: offline`.";
+    "token_params": Shape::Map(any, &Shape::Text), "Further parameters of token requests.";
+    "refresh_params": Shape::Map(any, &Shape::Text), "Further parameters of a refresh.";
+    "headers": Shape::Map(any, &Shape::Text), "Constant headers of token requests.";
+    "client_auth": CLIENT_AUTH, "How clients authenticate; `basic` when not said.";
+    "body": Shape::Words(&["form", "json"]), "How parameters are sent; `form` when not said.";
+    "response": Shape::Record(&RESPONSE), "Where in an answer what stands.";
+    "rotation": Shape::Words(&["none", "not_reissued", "replace_keep_old", "single_use", "until_replacement_used", "access_exchange"]), "What a refresh does to the refresh token; `single_use` when not said.";
+    "reuse_grace": Shape::Form(duration), "For how long a spent refresh token may be presented again, where the provider promises it.";
+    "ahead": Shape::Form(duration), "How long before its end a token is renewed; `10m` when not said, at most half its life.";
+    "errors": Shape::List(&Shape::Record(&ERROR)), "What errors of the token endpoint mean; the first that fits.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether its hosts may resolve to private addresses.";
+});
+
+record!(RESPONSE: "Where in an answer what stands: names and numbers with dots between.", requires [], {
+    "ok": Shape::Map(any, &EXPECTED), "What must hold for a success: `{ok: true}`.";
+    "access_token": PATHS, "The token.";
+    "refresh_token": PATHS, "The refresh token.";
+    "expires_in": PATHS, "Seconds until the token ends.";
+    "expires_at": PATHS, "When it ends: seconds or milliseconds since 1970, or a date (RFC 3339).";
+    "lifetime": Shape::Form(duration), "How long it is good where the answer does not say.";
+    "scope": PATHS, "The scopes that were granted.";
+    "keep": Shape::Map(word, &Shape::Text), "What else is kept, by name: `instance_url: instance_url`.";
+});
+
+const PATHS: Shape = Shape::Any(&[&Shape::Text, &Shape::List(&Shape::Text)]);
+static EXPECTED: Shape = Shape::Any(&[&Shape::Flag, &Shape::Text, &Shape::List(&Shape::Text)]);
+
+record!(ERROR: "What an error looks like, and what it means.", requires [&["class"]], {
+    "status": Shape::Any(&[&Shape::Number, &Shape::List(&Shape::Number)]), "One status, or several; any when not said.";
+    "json": Shape::Map(any, &EXPECTED), "What stands in the body: `{error: [invalid_grant]}`; `\"*\"` is anything.";
+    "header": Shape::Map(any, &Shape::Text), "What stands in a header.";
+    "class": Shape::Words(&["expired", "revoked", "scope_missing", "interaction", "rate_limited", "transient", "misconfigured", "other"]), "What it means.";
+    "wait": Shape::Record(&WAIT), "Where it says how long to wait.";
+    "code": Shape::Text, "Where the provider's own code stands.";
+});
+
+record!(WAIT: "Where an error says how long to wait.", requires [&["header", "json"]], {
+    "header": Shape::Text, "The header.";
+    "json": Shape::Text, "The place in the body.";
+    "unit": Shape::Words(&["s", "ms", "epoch", "epoch_ms"]), "What the number means; `s` when not said.";
 });
 
 record!(TEST: "What must hold.", requires [&["as"], &["allow", "deny", "approve"]], {
@@ -382,6 +579,11 @@ fn endpoint() -> String {
 /// Of a token endpoint, which may have a query.
 fn url() -> String {
     format!(r"^https://(?!\*)(?![^/]*\{{){}({ONE_MEANING}{PATH}([?#][!-:<-~]*)?)?$", one_host())
+}
+
+/// The same with variables, and in clear on this machine.
+fn url_with_variables() -> String {
+    r"^https?://[!-~]+$".to_owned()
 }
 
 /// A whole number that is not zero; the reader takes a sign, too.

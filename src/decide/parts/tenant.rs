@@ -9,6 +9,7 @@ use std::{
 use super::{
     credential::{self, Around, Credential},
     host::{HostName, HostPattern},
+    provider::Providers,
     quota,
     role::Role,
     service::Service,
@@ -200,6 +201,7 @@ pub(in crate::decide) struct Known<'k> {
     pub(in crate::decide) services: &'k HashMap<String, Arc<Service>>,
     /// Services that exist but have problems of their own: a reference to them is no second problem.
     pub(in crate::decide) broken: &'k HashSet<String>,
+    pub(in crate::decide) providers: &'k Providers,
     /// Where relative `file:` references start.
     pub(in crate::decide) base: &'k Path,
     /// Whether all files could be read; a name that is missing may stand in one that could not.
@@ -295,8 +297,14 @@ impl Draft<'_> {
         let around = Around {
             base: known.base,
             service: service.as_ref().map(|service| (service.plan.id.as_str(), service.attach.as_ref())),
+            token_places: service.as_ref().and_then(|service| service.token_places.as_ref()),
+            providers: known.providers,
+            vars: fields.get("vars"),
         };
         let vars = fields.get("vars");
+        let certificate = fields
+            .get("certificate")
+            .map(|n| credential::read_certificate(n, around, findings).map(Box::new));
         let hosts = service.as_ref().map(|service| service.hosts.bind(name.span, vars, findings));
         let credential = fields.get("credential").map(|n| credential::read(n, around, findings));
         let credential = match (credential, &service) {
@@ -332,6 +340,7 @@ impl Draft<'_> {
             integration_id: id.clone(),
             service: service.plan.clone(),
             credential,
+            certificate: certificate.map_or(Some(None), |certificate| certificate.map(Some))?,
             limits: limits.into(),
         };
         Some(Integration {

@@ -174,7 +174,7 @@ impl Examined {
 /// What the policy allows, and is not there yet.
 fn not_yet(reason: &Reason) -> Remedy {
     let say = match reason {
-        Reason::CredentialMissing { what } => format!("the policy allows it, but {what}"),
+        Reason::CredentialMissing { what, .. } => format!("the policy allows it, but {what}"),
         _ => "the policy allows it, once a human agrees; nobody can be asked yet".to_owned(),
     };
     Remedy { say, patch: Vec::new() }

@@ -80,6 +80,7 @@ fn shape(of: &Shape) -> Value {
             schema.insert("maxProperties".to_owned(), json!(1));
             schema.into()
         }
+        Shape::Anything => json!({}),
         Shape::Any(all) => json!({ "anyOf": all.iter().map(|one| shape(one)).collect::<Vec<_>>() }),
     }
 }

@@ -1,141 +1,105 @@
-//! Credentials that are obtained for a time: their shapes. They have no effect yet.
+//! Credentials that are obtained for a time. Each kind comes down to steps that are data (`plan::Recipe`).
 
-use std::collections::BTreeMap;
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    super::shape,
-    places::{References, Slots as _, is_reference},
+    super::{provider, shape},
+    Around, Attach,
+    places::{self, Placeholders, References, Slots as _, is_reference, is_word},
 };
 use crate::{
     decide::files::{
         problem::Findings,
-        reader::{self, Fields},
-        yaml::{Node, Value},
+        reader::{self, Fields, list, short},
+        source::Span,
+        yaml::{Key, Node, Value},
     },
-    plan::{AwsRole, ClientAuthentication, Half, Obtained, SecretRef},
-    target::{Authority, Path},
+    fetch::FetchUrl,
+    plan::{
+        BodyForm, CertificateRef, Half, How, JsonTemplate, Obtained, Placement, Provider, SecretRef, Step,
+        StepBody, Template, TokenPlaces,
+    },
 };
+
+mod accounts;
+mod aws;
+mod client;
+mod grants;
+mod steps;
+
+/// What templates may name.
+type Values = Vec<(Box<str>, Half)>;
+/// Parameters of a request.
+type Params = Vec<(Box<str>, Template)>;
 
 /// Reads a credential of one kind. None where something is wrong with it.
 pub(super) fn read(
-    kind: &str,
+    kind: &'static str,
     node: &Node,
-    references: &References<'_>,
+    around: Around<'_>,
     findings: &mut Findings,
 ) -> Option<Obtained> {
     let before = findings.count();
     let record = shape::obtained(kind)?;
     let fields = Fields::read(node, &format!("`{kind}`"), record.keys, findings)?;
-    for key in record.required.iter().flat_map(|group| *group).filter(|key| fields.get(key).is_none()) {
-        findings.report(node.span, format!("`{kind}` has no `{key}`"));
-    }
-    let mut keys = Keys { fields, references, findings };
-    let obtained = match kind {
+    require(kind, record.required, &fields, node, findings);
+    let mut keys = Keys { kind, node, fields, around, findings };
+    let how = match kind {
         "oauth" => keys.oauth(),
-        "github_app" => keys.github_app(),
-        "token_exchange" => keys.token_exchange(),
-        "jwt_bearer" => keys.jwt_bearer(),
         "client_credentials" => keys.client_credentials(),
-        "aws_sigv4" => keys.aws_sigv4(node),
+        "jwt_bearer" => keys.jwt_bearer(),
+        "token_exchange" => keys.token_exchange(),
+        "jwt" => keys.jwt(),
+        "github_app" => keys.github_app(),
         "service_account" => keys.service_account(),
-        _ => Some(Obtained::Byok { name: keys.text("name") }),
+        "workload_identity" => keys.workload_identity(),
+        "aws_sigv4" => keys.aws_sigv4(),
+        "login" => keys.login(),
+        "signature" => Some(keys.signature()),
+        _ => Some(keys.byok()),
     };
-    obtained.filter(|_| findings.count() == before)
+    let places = keys.places(how.as_ref());
+    let (how, places) = (how?, places?);
+    (findings.count() == before).then_some(Obtained { kind, how, places })
+}
+
+/// Of two keys in a group exactly one must be there, of more at least one.
+fn require(kind: &str, groups: &[&[&str]], fields: &Fields<'_>, node: &Node, findings: &mut Findings) {
+    for group in groups {
+        let found: Vec<&str> = group.iter().filter(|key| fields.get(key).is_some()).copied().collect();
+        match (group, found.as_slice()) {
+            ([one], []) => {
+                findings.report(node.span, format!("`{kind}` has no `{one}`"));
+            }
+            (group, []) => {
+                let either: Vec<String> = group.iter().map(|key| format!("`{key}`")).collect();
+                findings.report(node.span, format!("`{kind}` has neither {}", either.join(" nor ")));
+            }
+            ([_, _], [one, other]) => {
+                findings.report(node.span, format!("`{kind}` has `{one}` or `{other}`, not both"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The keys of one credential, and how each of them is read. Every getter reports what is wrong with its key.
 struct Keys<'s, 'n> {
+    kind: &'static str,
+    node: &'n Node,
     fields: Fields<'n>,
-    references: &'s References<'s>,
+    around: Around<'s>,
     findings: &'s mut Findings,
 }
 
-// All keys are read before the first `?`, so that every mistake is reported.
 impl Keys<'_, '_> {
-    fn oauth(&mut self) -> Option<Obtained> {
-        let (provider, scopes) = (self.text("provider"), self.texts("scopes"));
-        Some(Obtained::OAuth { provider: provider?, scopes })
+    fn has(&self, key: &str) -> bool {
+        self.fields.get(key).is_some()
     }
 
-    fn github_app(&mut self) -> Option<Obtained> {
-        let (app_id, installation_id) = (self.number("app_id"), self.number("installation_id"));
-        let private_key = self.reference("private_key");
-        let (repositories, permissions) = (self.texts("repositories"), self.permissions());
-        Some(Obtained::GithubApp {
-            app_id: app_id?,
-            installation_id: installation_id?,
-            private_key: private_key?,
-            repositories,
-            permissions,
-        })
-    }
-
-    fn token_exchange(&mut self) -> Option<Obtained> {
-        let (idp, audience) = (self.text("idp"), self.text("audience"));
-        let (scopes, resource) = (self.texts("scopes"), self.text("resource"));
-        Some(Obtained::TokenExchange { idp: idp?, audience: audience?, scopes, resource })
-    }
-
-    fn jwt_bearer(&mut self) -> Option<Obtained> {
-        let (token_url, issuer) = (self.url("token_url"), self.text("issuer"));
-        let (subject, audience) = (self.text("subject"), self.text("audience"));
-        let (scopes, key_id) = (self.texts("scopes"), self.text("key_id"));
-        let private_key = self.reference("private_key");
-        Some(Obtained::JwtBearer {
-            token_url: token_url?,
-            issuer: issuer?,
-            subject,
-            audience,
-            scopes,
-            private_key: private_key?,
-            key_id,
-        })
-    }
-
-    fn client_credentials(&mut self) -> Option<Obtained> {
-        let (token_url, client_id) = (self.url("token_url"), self.half("client_id"));
-        let (client_secret, scopes) = (self.reference("client_secret"), self.texts("scopes"));
-        let audience = self.text("audience");
-        let ways = [("basic", ClientAuthentication::Basic), ("post", ClientAuthentication::Post)];
-        let way = self
-            .fields
-            .get("client_auth")
-            .and_then(|n| reader::word(n, "`client_auth`", &ways, self.findings));
-        Some(Obtained::ClientCredentials {
-            token_url: token_url?,
-            client_id: client_id?,
-            client_secret: client_secret?,
-            client_auth: way.unwrap_or_default(),
-            scopes,
-            audience,
-        })
-    }
-
-    fn aws_sigv4(&mut self, node: &Node) -> Option<Obtained> {
-        let (id, key) = (self.half("access_key_id"), self.reference("secret_access_key"));
-        let (session_token, role_arn) = (self.reference("session_token"), self.text("role_arn"));
-        let (region, service) = (self.text("region"), self.text("service"));
-        let has = |key: &str| self.fields.get(key).is_some();
-        let keys = ["access_key_id", "secret_access_key", "session_token"].into_iter().any(has);
-        let complete = has("access_key_id") && has("secret_access_key");
-        if has("role_arn") == keys || (keys && !complete) {
-            self.findings
-                .report(node.span, "`aws_sigv4` has `access_key_id` and `secret_access_key`, or `role_arn`")
-                .hint("for example `{access_key_id: \"env:AWS_ACCESS_KEY_ID\", secret_access_key: \"env:AWS_SECRET_ACCESS_KEY\"}`");
-            return None;
-        }
-        let keys = match role_arn {
-            Some(role_arn) => AwsRole::Assumed { role_arn },
-            None => AwsRole::Keys { access_key_id: id?, secret_access_key: key?, session_token },
-        };
-        Some(Obtained::AwsSigV4 { keys: Box::new(keys), region, service })
-    }
-
-    fn service_account(&mut self) -> Option<Obtained> {
-        let (key, scopes, subject) = (self.reference("key"), self.texts("scopes"), self.text("subject"));
-        Some(Obtained::ServiceAccount { key: key?, scopes, subject })
-    }
-
+    /// A text that is not secret.
     fn text(&mut self, key: &str) -> Option<String> {
         let node = self.fields.get(key)?;
         let text = reader::text(node, &format!("`{key}`"), self.findings)?;
@@ -160,6 +124,21 @@ impl Keys<'_, '_> {
         })
     }
 
+    fn flag(&mut self, key: &str) -> bool {
+        let node = self.fields.get(key);
+        node.and_then(|node| reader::flag(node, &format!("`{key}`"), self.findings)).unwrap_or(false)
+    }
+
+    fn word<T: Clone>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let node = self.fields.get(key)?;
+        reader::word(node, &format!("`{key}`"), words, self.findings)
+    }
+
+    fn duration(&mut self, key: &str) -> Option<Duration> {
+        let node = self.fields.get(key)?;
+        reader::duration(node, &format!("`{key}`"), self.findings)
+    }
+
     fn number(&mut self, key: &str) -> Option<u64> {
         let node = self.fields.get(key)?;
         let number = match &node.value {
@@ -172,29 +151,9 @@ impl Keys<'_, '_> {
         number
     }
 
-    fn url(&mut self, key: &str) -> Option<String> {
-        let node = self.fields.get(key)?;
-        let text = reader::text(node, &format!("`{key}`"), self.findings)?;
-        let rest = text.strip_prefix("https://").unwrap_or_default();
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let sound =
-            Authority::parse(authority, Some(443)).is_ok() && (path.is_empty() || Path::parse(path).is_ok());
-        if !sound {
-            self.findings
-                .report(node.span, format!("`{key}` is a URL that begins with `https://`"))
-                .hint("for example `https://auth.example.com/oauth/token`");
-        }
-        sound.then(|| text.to_owned())
-    }
-
     fn reference(&mut self, key: &str) -> Option<SecretRef> {
         let node = self.fields.get(key)?;
-        let Value::Text(text) = &node.value else {
-            reader::hide(node, self.findings);
-            self.findings.report(node.span, "a reference to a secret is a text such as `\"env:NAME\"`");
-            return None;
-        };
-        self.references.parse(text, node.span, self.findings)
+        read_reference(node, self.around, self.findings)
     }
 
     /// A reference, or a value that is not secret with this provider.
@@ -205,16 +164,230 @@ impl Keys<'_, '_> {
         }
     }
 
-    fn permissions(&mut self) -> BTreeMap<String, String> {
-        let Some(node) = self.fields.get("permissions") else { return BTreeMap::new() };
-        let levels = [("read", "read"), ("write", "write"), ("admin", "admin")];
-        reader::mapping(node, "`permissions`", self.findings)
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|(key, value)| {
-                let level = reader::word(value, "a permission", &levels, self.findings)?;
-                Some((key.text.clone(), level.to_owned()))
-            })
-            .collect()
+    fn certificate(&mut self) -> Option<CertificateRef> {
+        let node = self.fields.get("certificate")?;
+        super::read_certificate(node, self.around, self.findings)
+    }
+
+    /// A URL without variables.
+    fn url(&mut self, key: &str) -> Option<FetchUrl> {
+        let node = self.fields.get(key)?;
+        let text = reader::text(node, &format!("`{key}`"), self.findings)?;
+        self.parse_url(text, node.span, key)
+    }
+
+    fn parse_url(&mut self, text: &str, span: Span, what: &str) -> Option<FetchUrl> {
+        let url = FetchUrl::parse(text).ok().filter(provider::is_callable);
+        if url.is_none() {
+            self.findings
+                .report(span, format!("`{what}` is a URL that begins with `https://`"))
+                .hint("for example `https://auth.example.com/oauth/token`");
+        }
+        url
+    }
+
+    /// A URL of a provider with the values that the credential or its integration gives the variables.
+    fn filled(&mut self, text: &str, what: &str) -> Option<FetchUrl> {
+        let filled = self.fill(text)?;
+        self.parse_url(&filled, self.node.span, what)
+    }
+
+    fn fill(&mut self, text: &str) -> Option<String> {
+        let own = self.fields.get("vars");
+        let value = |name: &str| {
+            let nodes = [own, self.around.vars];
+            let found = nodes.into_iter().flatten().find_map(|vars| vars.get(name)?.as_text());
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            found.filter(|text| !text.is_empty() && text.chars().all(plain)).map(ToOwned::to_owned)
+        };
+        let filled = provider::fill(text, value);
+        if filled.is_none() {
+            let names = list(provider::variables(text).into_iter());
+            self.findings
+                .report(self.node.span, format!("a URL has variables that have no value here: {names}"))
+                .hint("write `vars: {NAME: VALUE}` in the credential: letters, digits, `-`, `_` and `.`");
+        }
+        filled
+    }
+
+    /// The provider that a key names. None where there is none of this name: the policy loads, and requests are
+    /// refused until it is described.
+    fn provider(&mut self, key: &str) -> Option<Arc<Provider>> {
+        let node = self.fields.get(key)?;
+        let name = reader::text(node, &format!("`{key}`"), self.findings)?.to_owned();
+        if !provider::is_name(&name) {
+            self.findings.report(node.span, format!("`{key}` is the name of a provider"));
+            return None;
+        }
+        self.around.providers.get(&name, node.span, self.findings)
+    }
+
+    /// What is issued by whom: the provider that `key` names, or one that only has a token endpoint.
+    fn issuer(&mut self, key: &str) -> Option<Arc<Provider>> {
+        if self.has(key) {
+            return self.provider(key);
+        }
+        let node = self.fields.get("token_url")?;
+        self.url("token_url")?;
+        Some(Arc::new(Provider::at(node.as_text()?)))
+    }
+
+    /// Further parameters, without secrets.
+    fn params(&mut self, key: &str) -> Params {
+        let Some(node) = self.fields.get(key) else { return Vec::new() };
+        let entries = reader::mapping(node, &format!("`{key}`"), self.findings).unwrap_or_default();
+        let pair = |(key, node): (&Key, &Node)| {
+            let text = reader::text(node, "a parameter", self.findings)?;
+            Some((key.text.as_str().into(), Template::text(text)))
+        };
+        entries.into_iter().filter_map(pair).collect()
+    }
+
+    /// Texts with holes, by name. Each hole must be one of `names`.
+    fn templates(&mut self, node: Option<&Node>, what: &str, names: &[&str]) -> Params {
+        let Some(node) = node else { return Vec::new() };
+        let entries = reader::mapping(node, what, self.findings).unwrap_or_default();
+        let pair = |(key, node): (&Key, &Node)| {
+            Some((key.text.as_str().into(), template(node, names, self.findings)?))
+        };
+        entries.into_iter().filter_map(pair).collect()
+    }
+
+    /// Where the token goes: as the credential says, or the service; otherwise to `Authorization: Bearer`.
+    fn places(&mut self, how: Option<&How>) -> Option<TokenPlaces> {
+        if matches!(how, Some(How::Aws(_) | How::Signature(_))) {
+            return Some(Arc::default());
+        }
+        let kept: Vec<&str> = how.map(How::kept).unwrap_or_default();
+        if let Some(node) = self.fields.get("attach") {
+            reader::hide_but(node, &|text| Placeholders.is_slot(text), self.findings);
+            let placements = places::read(node, &Placeholders, self.findings);
+            if placements.is_empty() {
+                return None;
+            }
+            let known = |name: &str| name == "token" || kept.contains(&name);
+            for name in placements.iter().flat_map(Placement::secrets).filter(|name| !known(name)) {
+                self.findings
+                    .report(node.span, format!("a token has no part `{}`", short(name)))
+                    .hint("its parts are `token` and what `keep` keeps of the answer");
+            }
+            return Some(placements.into());
+        }
+        let service = self.around.token_places.map(Attach::places);
+        Some(service.unwrap_or_else(|| Arc::new([Placement::Bearer("token".into())])))
+    }
+}
+
+impl Provider {
+    /// A provider that is nothing but an endpoint that answers as RFC 6749 has it.
+    fn at(token_url: &str) -> Self {
+        Self {
+            name: "".into(),
+            issuer: None,
+            token_url: token_url.into(),
+            refresh_url: None,
+            authorize_url: None,
+            device_url: None,
+            revoke_url: None,
+            pkce: true,
+            scope_param: "scope".into(),
+            scope_separator: " ".into(),
+            authorize_params: Box::default(),
+            token_params: Box::default(),
+            refresh_params: Box::default(),
+            headers: Box::default(),
+            client_auth: None,
+            body: BodyForm::Form,
+            answer: crate::plan::AnswerShape::default(),
+            rotation: crate::plan::Rotation::default(),
+            reuse_grace: None,
+            ahead: None,
+            errors: Box::default(),
+            private: crate::plan::PrivateReach::Nowhere,
+        }
+    }
+
+    /// A request to one of its endpoints.
+    fn step(&self, url: FetchUrl, params: Params, headers: &[(HeaderName, Template)]) -> Step {
+        let constant = |value: &HeaderValue| Template::text(value.to_str().unwrap_or_default());
+        let mut all = vec![(header::ACCEPT, Template::text("application/json"))];
+        let own = self.headers.iter().map(|(name, value)| (name.clone(), constant(value)));
+        for (name, value) in own.chain(headers.iter().cloned()) {
+            all.retain(|(other, _)| *other != name);
+            all.push((name, value));
+        }
+        let body = match self.body {
+            BodyForm::Form => StepBody::Form(params.into()),
+            BodyForm::Json => {
+                let member = |(name, value)| (name, JsonTemplate::Text(value));
+                StepBody::Json(JsonTemplate::Object(params.into_iter().map(member).collect()))
+            }
+        };
+        Step {
+            method: http::Method::POST,
+            url,
+            private: self.private.clone(),
+            headers: all.into(),
+            query: Box::default(),
+            body,
+            answer: self.answer.clone(),
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// Scopes as it wants them; none for none.
+    fn scopes(&self, scopes: &[String]) -> Option<(Box<str>, Template)> {
+        let joined = scopes.join(&self.scope_separator);
+        (!scopes.is_empty()).then(|| (self.scope_param.clone(), Template::text(&joined)))
+    }
+
+    fn constants(params: &[(Box<str>, Box<str>)]) -> impl Iterator<Item = (Box<str>, Template)> {
+        params.iter().map(|(name, value)| (name.clone(), Template::text(value)))
+    }
+}
+
+/// Puts parameters together; a later one takes the place of an earlier one with its name.
+fn joined(parts: impl IntoIterator<Item = (Box<str>, Template)>) -> Params {
+    let mut all = Params::new();
+    for (name, value) in parts {
+        match all.iter_mut().find(|(other, _)| *other == name) {
+            Some(slot) => slot.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all
+}
+
+fn read_reference(node: &Node, around: Around<'_>, findings: &mut Findings) -> Option<SecretRef> {
+    let Value::Text(text) = &node.value else {
+        reader::hide(node, findings);
+        findings.report(node.span, "a reference to a secret is a text such as `\"env:NAME\"`");
+        return None;
+    };
+    References { base: around.base }.parse(text, node.span, findings)
+}
+
+pub(super) fn reference(node: &Node, around: Around<'_>, findings: &mut Findings) -> Option<SecretRef> {
+    read_reference(node, around, findings)
+}
+
+/// A text with holes, each of which must be one of `names`. Nothing of it is repeated: a secret may stand in it.
+fn template(node: &Node, names: &[&str], findings: &mut Findings) -> Option<Template> {
+    let text = reader::text(node, "a text with holes", findings)?;
+    match Template::parse(text) {
+        Err(message) => {
+            findings.report(node.span, message);
+            None
+        }
+        Ok(template) => {
+            let unknown = template.names().into_iter().find(|name| !names.contains(name));
+            if let Some(name) = unknown {
+                findings
+                    .report(node.span, format!("a hole names `{}`, which is not known here", short(name)))
+                    .hint(format!("known are {}", list(names.iter().copied())));
+                return None;
+            }
+            Some(template)
+        }
     }
 }

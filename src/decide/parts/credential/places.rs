@@ -350,7 +350,7 @@ fn entries<'n>(node: Option<&'n Node>, what: &str, findings: &mut Findings) -> V
 }
 
 /// Headers that frame or route a message are the connection's, not the credential's.
-fn header_name(text: &str, span: Span, findings: &mut Findings) -> Option<HeaderName> {
+pub(super) fn header_name(text: &str, span: Span, findings: &mut Findings) -> Option<HeaderName> {
     const RESERVED: [&str; 12] = [
         "host",
         "content-length",

@@ -67,9 +67,8 @@ impl Side<'_> {
 
 /// Everything about an integration's credential, to tell whether it is the same. Never shown.
 pub(super) fn spec(side: &Side<'_>, tenant: &str, integration: &Integration) -> String {
-    let Some(spec) = &integration.plan.credential else { return "none".to_owned() };
     let plain = |mut text: String| {
-        for secret in spec.secrets() {
+        for secret in integration.plan.secrets() {
             if let SecretRef::File(path) = secret {
                 let shown = format!("File({:?})", side.shown(tenant, integration, secret));
                 let written = format!("{:?}", SecretRef::File(path.clone()));
@@ -78,7 +77,10 @@ pub(super) fn spec(side: &Side<'_>, tenant: &str, integration: &Integration) -> 
         }
         text
     };
-    match spec {
+    let certificate = &integration.plan.certificate;
+    let certificate = certificate.as_ref().map(|shown| plain(format!("{shown:?}"))).unwrap_or_default();
+    let Some(spec) = &integration.plan.credential else { return format!("none{certificate}") };
+    let spec = match spec {
         // In which order the places are written makes no difference.
         CredentialSpec::Static(places) => {
             let mut places: Vec<String> = places.iter().map(|place| plain(format!("{place:?}"))).collect();
@@ -86,7 +88,8 @@ pub(super) fn spec(side: &Side<'_>, tenant: &str, integration: &Integration) -> 
             places.join("\n")
         }
         CredentialSpec::Obtained(_) => plain(format!("{spec:?}")),
-    }
+    };
+    spec + &certificate
 }
 
 /// The mode of a tenant; none where there is no such tenant, or it is switched off.

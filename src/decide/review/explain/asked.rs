@@ -12,7 +12,7 @@ use crate::{
         policy::Policy,
     },
     graphql, mcp,
-    plan::{CredentialSpec, SecretRef},
+    plan::{CredentialSpec, How, SecretRef},
     refusal::Reason,
 };
 
@@ -85,9 +85,10 @@ pub(super) fn not_yet(permit: &Permit<'_>) -> Option<Reason> {
         return Some(Reason::ApprovalRequired { guard: approval.guard, action: approval.action });
     }
     let what = match permit.integration?.plan.credential.as_ref()? {
-        CredentialSpec::Obtained(obtained) => {
-            format!("`{}` credentials cannot be obtained yet", obtained.kind())
-        }
+        CredentialSpec::Obtained(obtained) => match &obtained.how {
+            How::Undescribed(name) => format!("the policy does not describe the provider `{name}`"),
+            _ => return None,
+        },
         CredentialSpec::Static(placements) => {
             let mut secrets = placements.iter().flat_map(crate::plan::Placement::secrets);
             let later = |secret: &&SecretRef| {
@@ -96,5 +97,5 @@ pub(super) fn not_yet(permit: &Permit<'_>) -> Option<Reason> {
             format!("`{}` cannot be resolved yet", secrets.find(later)?)
         }
     };
-    Some(Reason::CredentialMissing { what })
+    Some(Reason::CredentialMissing { what, connect: None })
 }

@@ -323,8 +323,9 @@ fn what_comes_later_is_refused_now() {
         ("{static: {bearer: \"file:x\"}}", None),
         ("{static: {bearer: \"secret:x\"}}", None),
         ("{static: {header: {X-Key: \"vault:a#b\"}}}", Some("credential_missing")),
-        ("{oauth: {provider: x}}", Some("credential_missing")),
-        ("{byok: {}}", Some("credential_missing")),
+        ("{oauth: {provider: not-described}}", Some("credential_missing")),
+        ("{oauth: {provider: google}}", None),
+        ("{byok: {}}", None),
     ] {
         for mode in ["enforce", "shadow"] {
             let text = format!("{}mode: {mode}\n", SOON.trim_start().replace("CREDENTIAL", credential));
