@@ -1,0 +1,138 @@
+"""The servers: how each is started, and what a test must know of it. What a start returns is a part of servers.json."""
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from place import Place, checked, plain
+
+REGION = "eu-central-1"
+
+
+@dataclass
+class Ports:
+    """Where a server listens: `outside` with TLS, `inside` without, `control` for what only tests say."""
+
+    outside: int
+    inside: int
+    control: int
+
+
+@dataclass
+class Server:
+    """One kind of server. `hosts` are its names, all of which lead to `outside`."""
+
+    name: str
+    hosts: list[str]
+    start: Callable[[Place, Ports], dict]
+    # What of the configuration must stay here: those that do TLS themselves need no front.
+    front: bool = True
+
+
+def start_op(place: Place, ports: Ports) -> dict:
+    url, resource = "https://op.test", "https://api.op.test"
+    certificate, key = place.make_certificate("client", ["agent.op.test"], "clientAuth")
+    keyed = lambda kind, alg: {"key": str(place.make_key(f"op-{alg.lower()}", kind)), "kid": alg.lower(), "alg": alg}
+    user = {"redirect_uri": "https://egret.test/callback"}
+    clients = {
+        # Characters that RFC 6749 §2.3.1 wants encoded.
+        "basic": {"secret": f"{secrets.token_hex(16)}s3cret+/=:%"},
+        "post": {"secret": secret()},
+        "es256": keyed("EC", "ES256"),
+        "ps256": keyed("RSA", "PS256"),
+        "mtls": {"certificate": str(certificate), "key": str(key), "san_dns": "agent.op.test"},
+        "dpop": {"secret": secret(), **user},
+        "code": {"secret": secret(), **user},
+        "public": dict(user),
+        "device": {},
+        "exchange": {"secret": secret()},
+        "federated": {},
+    }
+    for name, client in clients.items():
+        client["id"] = f"{name}-{secrets.token_hex(4)}"
+    described = {
+        "url": url,
+        "token_url": f"{url}/token",
+        "json_token_url": f"{url}/json/token",
+        "authorization_url": f"{url}/auth",
+        "device_authorization_url": f"{url}/device/auth",
+        "introspection_url": f"{url}/token/introspection",
+        "revocation_url": f"{url}/token/revocation",
+        "jwks_url": f"{url}/jwks",
+        "resource": resource,
+        "echo_url": f"{resource}/api/echo",
+        "write_url": f"{resource}/api/write",
+        "control": f"http://127.0.0.1:{ports.control}",
+        "user": "heron",
+        "clients": clients,
+        "trusted": {
+            "issuer": "https://workload.test",
+            "key": str(place.make_key("workload", "EC")),
+            "kid": "workload",
+            "alg": "ES256",
+        },
+    }
+    listen = {
+        "port": ports.outside, "ca": str(place.ca), "certificate": str(place.certificate), "key": str(place.key)
+    }  # fmt: skip
+    configuration = written(place.dir / "op.json", {**described, "listen": listen})
+    place.start("op", [place.node, place.programs / "op.mjs", configuration])
+    place.wait("op", ports.outside, "/.well-known/openid-configuration", "op.test")
+    place.wait("op", ports.control, "/counts")
+    return described
+
+
+def start_mock(place: Place, ports: Ports) -> dict:
+    url = "https://mock.test"
+    place.start("mock", [place.node, place.programs / "mock.mjs", ports.inside, ports.control, url])
+    place.wait("mock", ports.inside, "/jwks")
+    return {"url": url, "token_url": f"{url}/token", "api_url": f"{url}/api/", "control": local(ports.control)}
+
+
+def start_moto(place: Place, ports: Ports) -> dict:
+    moto = place.installed / "python/bin/moto_server"
+    # Whatever it would look for in the cloud, it shall not find.
+    environment = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": REGION}
+    place.start("moto", [moto, "-H", "127.0.0.1", "-p", ports.inside], environment)
+    place.wait("moto", ports.inside, "/moto-api/")
+    made = checked([place.python, place.programs / "moto_setup.py", local(ports.inside), REGION], place.dir, plain())
+    return {"url": "https://moto.test", "region": REGION, **json.loads(made)}
+
+
+def start_s3(place: Place, ports: Ports) -> dict:
+    objects = place.dir / "s3"
+    (objects / "herd").mkdir(parents=True)
+    keys = {"access_key_id": f"EGRET{secrets.token_hex(8).upper()}", "secret_access_key": secret()}
+    place.start(
+        "s3",
+        [place.installed / "s3s/bin/s3s-fs", "--host=127.0.0.1", f"--port={ports.inside}",
+         f"--access-key={keys['access_key_id']}", f"--secret-key={keys['secret_access_key']}", objects],
+    )  # fmt: skip
+    place.wait("s3", ports.inside, "/")
+    return {"url": "https://s3.test", "region": REGION, "bucket": "herd", **keys}
+
+
+SERVERS = [
+    Server("op", ["op.test", "api.op.test"], start_op, front=False),
+    Server("mock", ["mock.test"], start_mock),
+    Server("moto", ["moto.test", *(f"{name}.{REGION}.amazonaws.com" for name in ("sts", "s3", "secretsmanager"))],
+           start_moto),
+    Server("s3", ["s3.test"], start_s3),
+]  # fmt: skip
+
+
+def secret() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def local(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def written(path: Path, what: dict) -> Path:
+    """A file that only its owner reads."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(what, indent=2))
+    return path
