@@ -27,7 +27,7 @@ class Server:
     name: str
     hosts: list[str]
     start: Callable[[Place, Ports], dict]
-    # What of the configuration must stay here: those that do TLS themselves need no front.
+    # Whether TLS is put in front; those that do it themselves need none.
     front: bool = True
 
 
@@ -114,12 +114,40 @@ def start_s3(place: Place, ports: Ports) -> dict:
     return {"url": "https://s3.test", "region": REGION, "bucket": "herd", **keys}
 
 
+def start_vault(place: Place, ports: Ports) -> dict:
+    key = place.make_key("vault-jwt", "RSA")
+    modulus = checked(["openssl", "rsa", "-in", key, "-noout", "-modulus"], place.dir, plain()).strip()
+    account = {"audience": "https://vault.test", "subject": "system:serviceaccount:agents:egret"}
+    roles = {
+        "kubernetes": {"name": "egret", **account},
+        "jwt": {"name": "egret", **account},
+        "approle": {"name": "egret", "role_id": secret(), "secret_id": secret()},
+    }
+    described = {
+        "url": "https://vault.test",
+        "control": local(ports.control),
+        "root_token": f"hvs.{secret()}",
+        "roles": roles,
+        "jwt_key": {"key": str(key), "kid": "vault", "alg": "RS256"},
+        "namespaces": ["", "team"],
+        # Namespace, path below `secret/data/`, data.
+        "secrets": [["", "egret/api", {"token": secret()}], ["team", "egret/api", {"token": secret()}],
+                    ["", "other/api", {"token": secret()}]],
+    }  # fmt: skip
+    listen = {"port": ports.inside, "control_port": ports.control, "modulus": modulus.removeprefix("Modulus=")}
+    configuration = written(place.dir / "vault.json", described | listen)
+    place.start("vault", ["python3", "-B", place.programs / "vault.py", configuration])
+    place.wait("vault", ports.inside, "/v1/sys/health")
+    return described
+
+
 SERVERS = [
     Server("op", ["op.test", "api.op.test"], start_op, front=False),
     Server("mock", ["mock.test"], start_mock),
     Server("moto", ["moto.test", *(f"{name}.{REGION}.amazonaws.com" for name in ("sts", "s3", "secretsmanager"))],
            start_moto),
     Server("s3", ["s3.test"], start_s3),
+    Server("vault", ["vault.test"], start_vault),
 ]  # fmt: skip
 
 
