@@ -141,6 +141,30 @@ def start_vault(place: Place, ports: Ports) -> dict:
     return described
 
 
+def start_git(place: Place, ports: Ports) -> dict:
+    repository, seed = place.dir / "git/herd.git", place.dir / "git-seed"
+    author = {f"GIT_{who}_{what}": "seed@git.test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    git = lambda *arguments: checked(["git", *arguments], place.dir, plain() | author).strip()
+    git("init", "--quiet", "--bare", "--initial-branch=main", repository)
+    git("-C", repository, "config", "http.receivepack", "true")
+    git("init", "--quiet", "--initial-branch=main", seed)
+    (seed / "README").write_text("a herd of egrets\n" * 5000)
+    for arguments in (["add", "."], ["commit", "--quiet", "-m", "Seed"], ["push", "--quiet", repository, "main"]):
+        git("-C", seed, *arguments)
+    token, users = secret(), place.dir / "git-users"
+    users.touch(mode=0o600)
+    users.write_text(f"x-access-token:{token}\n")
+    text = (place.programs / "git.conf").read_text()
+    backend = Path(git("--exec-path")) / "git-http-backend"
+    for name, value in {"PORT": ports.inside, "PLACE": place.dir, "BACKEND": backend}.items():
+        text = text.replace(f"@{name}@", str(value))
+    configuration = place.dir / "git.conf"
+    configuration.write_text(text)
+    place.start("git", ["lighttpd", "-D", "-f", configuration])
+    place.wait("git", ports.inside, "/")
+    return {"url": "https://git.test/herd.git", "user": "x-access-token", "token": token, "users_file": str(users)}
+
+
 SERVERS = [
     Server("op", ["op.test", "api.op.test"], start_op, front=False),
     Server("mock", ["mock.test"], start_mock),
@@ -148,6 +172,7 @@ SERVERS = [
            start_moto),
     Server("s3", ["s3.test"], start_s3),
     Server("vault", ["vault.test"], start_vault),
+    Server("git", ["git.test"], start_git),
 ]  # fmt: skip
 
 

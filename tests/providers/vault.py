@@ -1,5 +1,6 @@
 """A double of Vault and OpenBao, written from their API documentation; the client `hvac` accepts it (proofs/vault.py).
-vault.py CONFIGURATION: plain HTTP on two ports, the API and what only tests say; TLS is in front. Standard library only.
+vault.py CONFIGURATION: plain HTTP on two ports, the API and what only tests say; TLS is in front. Standard library
+only.
 
 What is here: logins by Kubernetes, JWT and AppRole, tokens that are renewed and end, KV version 2, dynamic database
 credentials with leases, sealing, namespaces. A role may read `secret/data/egret/*` and `database/creds/readonly`."""
@@ -109,7 +110,8 @@ class Vault:
     def health(self) -> tuple[int, dict]:
         sealed = self.settings["sealed"]
         return (503 if sealed else 200), {
-            "initialized": True, "sealed": sealed, "standby": False, "version": "2.0.0", "server_time_utc": int(time.time())
+            "initialized": True, "sealed": sealed, "standby": False, "version": "2.0.0",
+            "server_time_utc": int(time.time()),
         }  # fmt: skip
 
     # Who asks.
