@@ -1,8 +1,14 @@
 // An MCP server and its authorization server, of the SDK's parts and its example's provider, on names and TLS of ours:
-// the example itself knows only http://localhost and no refresh token.  mcp.mjs PORT AUTH-PORT URL AUTH-URL
+// the example itself knows only http://localhost and no refresh token. Both on one port, told apart by the host.
+// mcp.mjs PORT URL AUTH-URL
 import { randomUUID } from "node:crypto";
+import http from "node:http";
 import { DemoInMemoryAuthProvider } from "@modelcontextprotocol/sdk/examples/server/demoInMemoryOAuthProvider.js";
-import { InvalidGrantError, InvalidTokenError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
+import {
+  InvalidGrantError,
+  InvalidTargetError,
+  InvalidTokenError,
+} from "@modelcontextprotocol/sdk/server/auth/errors.js";
 import { requireBearerAuth } from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import {
   createOAuthMetadata,
@@ -14,7 +20,7 @@ import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import express from "express";
 
-const [port, authPort, url, authUrl] = process.argv.slice(2);
+const [port, url, authUrl] = process.argv.slice(2);
 const resource = new URL(url);
 const issuerUrl = new URL(authUrl);
 const unlimited = { rateLimit: false };
@@ -24,6 +30,7 @@ class Provider extends DemoInMemoryAuthProvider {
 
   async exchangeAuthorizationCode(client, code, verifier) {
     const { resource: wanted, scopes } = this.codes.get(code)?.params ?? {};
+    if (wanted?.href !== resource.href) throw new InvalidTargetError("tokens are for this server only");
     const answer = await super.exchangeAuthorizationCode(client, code, verifier);
     return { ...answer, refresh_token: this.#remember({ client: client.client_id, scopes: scopes ?? [], wanted }) };
   }
@@ -64,7 +71,7 @@ function mcpServer() {
   return server;
 }
 
-const provider = new Provider((wanted) => wanted?.href === resource.href);
+const provider = new Provider();
 const auth = express();
 auth.use(
   mcpAuthRouter({
@@ -72,7 +79,6 @@ auth.use(
     clientRegistrationOptions: unlimited,
   }),
 );
-auth.listen(authPort, "127.0.0.1");
 
 const app = express();
 const oauthMetadata = createOAuthMetadata({ provider, issuerUrl, scopesSupported: ["mcp:tools"] });
@@ -89,4 +95,6 @@ app.all("/mcp", guard, express.json(), async (request, response) => {
   await mcpServer().connect(transport);
   await transport.handleRequest(request, response, request.body);
 });
-app.listen(port, "127.0.0.1");
+http
+  .createServer((request, response) => (request.headers.host === issuerUrl.host ? auth : app)(request, response))
+  .listen(port, "127.0.0.1");

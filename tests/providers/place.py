@@ -59,6 +59,14 @@ class Place:
     def openssl(self, *arguments: str) -> None:
         checked(["openssl", *arguments], self.dir, plain())
 
+    def filled(self, name: str, **values) -> Path:
+        """A configuration with its places filled in."""
+        text = (self.programs / name).read_text()
+        for place, value in values.items():
+            text = text.replace(f"@{place}@", str(value))
+        (self.dir / name).write_text(text)
+        return self.dir / name
+
     def start(self, name: str, command: list, environment: dict[str, str] | None = None) -> None:
         """Starts a program that writes to `NAME.log` and that ends with this one, however this one ends."""
         with (self.dir / f"{name}.log").open("wb") as log:
@@ -130,10 +138,9 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def checked(command: list, cwd: Path, environment: dict[str, str]) -> str:
-    ran = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+def checked(command: list, cwd: Path, environment: dict[str, str], said: str = "") -> str:
+    """Runs a command that must succeed, and that reads what is said to it; what it prints."""
+    ran = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, input=said, capture_output=True, text=True)
     if ran.returncode != 0:
         raise RuntimeError(f"{command[0]}: exit code {ran.returncode}\n{ran.stdout}{ran.stderr}")
     return ran.stdout

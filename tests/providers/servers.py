@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from place import Place, checked, plain
 
 REGION = "eu-central-1"
+# Where providers send a user back to.
+CALLBACK = "https://egret.test/callback"
 
 
 @dataclass
@@ -35,7 +38,7 @@ def start_op(place: Place, ports: Ports) -> dict:
     url, resource = "https://op.test", "https://api.op.test"
     certificate, key = place.make_certificate("client", ["agent.op.test"], "clientAuth")
     keyed = lambda kind, alg: {"key": str(place.make_key(f"op-{alg.lower()}", kind)), "kid": alg.lower(), "alg": alg}
-    user = {"redirect_uri": "https://egret.test/callback"}
+    user = {"redirect_uri": CALLBACK}
     clients = {
         # Characters that RFC 6749 §2.3.1 wants encoded.
         "basic": {"secret": f"{secrets.token_hex(16)}s3cret+/=:%"},
@@ -141,6 +144,35 @@ def start_vault(place: Place, ports: Ports) -> dict:
     return described
 
 
+def start_glewlwyd(place: Place, ports: Ports) -> dict:
+    url, key = "https://glewlwyd.test/api/oidc", place.make_key("glewlwyd", "EC")
+    described = {
+        "issuer": url,
+        "token_url": f"{url}/token",
+        "authorization_url": f"{url}/auth",
+        "device_authorization_url": f"{url}/device_authorization",
+        "introspection_url": f"{url}/introspect",
+        "revocation_url": f"{url}/revoke",
+        "login_url": "https://glewlwyd.test/api/auth/",
+        "user": {"name": "heron", "password": secret()},
+        "client": {"id": f"client-{secrets.token_hex(4)}", "secret": secret(), "redirect_uri": CALLBACK},
+    }
+    database = sqlite3.connect(place.dir / "glewlwyd.db")
+    database.executescript(Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3").read_text())
+    database.close()
+    configuration = place.filled("glewlwyd.conf", PORT=ports.inside, PLACE=place.dir)
+    place.start("glewlwyd", ["glewlwyd", "-c", configuration])
+    place.wait("glewlwyd", ports.inside, "/config")
+    more = {
+        "administrator_password": secret(),
+        "key": key.read_text(),
+        "public_key": checked(["openssl", "pkey", "-in", key, "-pubout"], place.dir, plain()),
+    }
+    setup = ["python3", "-B", place.programs / "glewlwyd_setup.py", local(ports.inside)]
+    checked(setup, place.dir, plain(), json.dumps(described | more))
+    return described
+
+
 def start_git(place: Place, ports: Ports) -> dict:
     repository, seed = place.dir / "git/herd.git", place.dir / "git-seed"
     author = {f"GIT_{who}_{what}": "seed@git.test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -154,15 +186,24 @@ def start_git(place: Place, ports: Ports) -> dict:
     token, users = secret(), place.dir / "git-users"
     users.touch(mode=0o600)
     users.write_text(f"x-access-token:{token}\n")
-    text = (place.programs / "git.conf").read_text()
     backend = Path(git("--exec-path")) / "git-http-backend"
-    for name, value in {"PORT": ports.inside, "PLACE": place.dir, "BACKEND": backend}.items():
-        text = text.replace(f"@{name}@", str(value))
-    configuration = place.dir / "git.conf"
-    configuration.write_text(text)
+    configuration = place.filled("git.conf", PORT=ports.inside, PLACE=place.dir, BACKEND=backend)
     place.start("git", ["lighttpd", "-D", "-f", configuration])
     place.wait("git", ports.inside, "/")
     return {"url": "https://git.test/herd.git", "user": "x-access-token", "token": token, "users_file": str(users)}
+
+
+def start_mcp(place: Place, ports: Ports) -> dict:
+    url, issuer = "https://mcp.test/mcp", "https://mcp-auth.test"
+    place.start("mcp", [place.node, place.programs / "mcp.mjs", ports.inside, url, issuer])
+    place.wait("mcp", ports.inside, "/mcp")
+    return {
+        "url": url,
+        "issuer": issuer,
+        "token_url": f"{issuer}/token",
+        "authorization_url": f"{issuer}/authorize",
+        "registration_url": f"{issuer}/register",
+    }
 
 
 SERVERS = [
@@ -172,7 +213,9 @@ SERVERS = [
            start_moto),
     Server("s3", ["s3.test"], start_s3),
     Server("vault", ["vault.test"], start_vault),
+    Server("glewlwyd", ["glewlwyd.test"], start_glewlwyd),
     Server("git", ["git.test"], start_git),
+    Server("mcp", ["mcp.test", "mcp-auth.test"], start_mcp),
 ]  # fmt: skip
 
 
