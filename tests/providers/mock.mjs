@@ -8,6 +8,7 @@ const issuer = new OAuth2Issuer();
 issuer.url = url;
 await issuer.keys.generate("ES256");
 const service = new OAuth2Service(issuer);
+const LINE = ["path", "times", "status", "headers", "body", "merge", "drop"];
 const changes = new WeakMap();
 let script = [];
 let requests = [];
@@ -44,6 +45,14 @@ function lineFor(pathname) {
   return line;
 }
 
+function readable(lines) {
+  for (const line of lines) {
+    const unknown = Object.keys(line).filter((name) => !LINE.includes(name));
+    if (unknown.length > 0) throw new Error(`unknown: ${unknown}`);
+  }
+  return lines;
+}
+
 function parsed({ headers }, body) {
   if (headers["content-type"]?.startsWith("application/json")) return JSON.parse(body);
   return Object.fromEntries(new URLSearchParams(body));
@@ -53,7 +62,7 @@ async function command(request, response) {
   const body = await bodyOf(request);
   const answer = {
     "GET /requests": () => requests.splice(0),
-    "POST /script": () => (script = JSON.parse(body)),
+    "POST /script": () => (script = readable(JSON.parse(body))),
     "POST /reset": () => {
       requests = [];
       return (script = []);

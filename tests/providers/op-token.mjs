@@ -1,5 +1,7 @@
 // The door to the token endpoint: counts who comes with which grant, and goes wrong where a test wants it to.
 const FORM = "application/x-www-form-urlencoded";
+const FAULTS = ["status", "close", "hold", "slow"];
+const FAULT = ["do", "at", "times", "client", "grant", "status", "headers", "body", "ms"];
 const FEDERATED = /^urn:ietf:params:oauth:grant-type:(token-exchange|jwt-bearer)$/;
 
 export class TokenDoor {
@@ -17,6 +19,15 @@ export class TokenDoor {
     this.release();
   }
 
+  /** What goes wrong from now on, in this order. */
+  expect(faults) {
+    for (const fault of faults) {
+      const unknown = Object.keys(fault).filter((name) => !FAULT.includes(name));
+      if (!FAULTS.includes(fault.do) || unknown.length > 0) throw new Error(`no such fault: ${JSON.stringify(fault)}`);
+    }
+    this.faults = faults;
+  }
+
   /** Lets all that is held go on. */
   release() {
     for (const go of this.held) go();
@@ -32,7 +43,6 @@ export class TokenDoor {
       this.answers[response.statusCode] = (this.answers[response.statusCode] ?? 0) + 1;
     });
     const fault = this.#fault(client, grant);
-    if (fault?.do === "status") return answerWith(response, fault);
     if (fault?.at === "before" && !(await this.#happen(fault, response))) return undefined;
     if (fault?.at === "after") this.#keepBack(fault, response);
     // As oidc-provider takes a body that somebody else has read.
@@ -83,7 +93,8 @@ export class TokenDoor {
 
   // Whether it goes on from here.
   async #happen(fault, response) {
-    if (fault.do === "close") response.socket.destroy();
+    if (fault.do === "status") answerWith(response, fault);
+    else if (fault.do === "close") response.socket.destroy();
     else if (fault.do === "slow") await new Promise((resolve) => setTimeout(resolve, fault.ms));
     else if (fault.do === "hold") {
       await new Promise((resolve) => {
@@ -91,7 +102,7 @@ export class TokenDoor {
         response.on("close", () => resolve(this.held.delete(resolve)));
       });
     }
-    return !response.destroyed && !response.socket?.destroyed;
+    return !response.writableEnded && !response.destroyed && !response.socket?.destroyed;
   }
 
   // The provider has done its work and rotated what it rotates; only the answer has not left.
@@ -106,6 +117,7 @@ export class TokenDoor {
 }
 
 function answerWith(response, { status = 503, headers = {}, body = "" }) {
+  for (const name of response.getHeaderNames()) response.removeHeader(name);
   const json = typeof body !== "string";
   response.writeHead(status, { ...(json && { "Content-Type": "application/json" }), ...headers });
   response.end(json ? JSON.stringify(body) : body);

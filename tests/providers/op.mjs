@@ -71,7 +71,7 @@ async function change(asked) {
     calls = {};
   }
   for (const name of LEARNED) if (name in asked) control[name] = asked[name];
-  if (asked.faults) door.faults = asked.faults;
+  if (asked.faults) door.expect(asked.faults);
   if (asked.release) door.release();
   for (const one of asked.trust ?? []) {
     control.trust = [...control.trust.filter(({ issuer }) => issuer !== one.issuer), one];

@@ -5,7 +5,7 @@ import time
 
 import requests
 
-from . import check, proof
+from . import check, post, proof
 from .op import CLIENTS, MACHINE, OP, basic, control, counts, echo, token
 from .op_user import authorize, refresh
 
@@ -57,10 +57,14 @@ def a_fault_can_be_for_one_client_or_grant_and_for_good():
 
 
 @proof
-def a_connection_is_closed_before_the_answer():
-    control(reset=True, faults=[{"do": "close"}])
-    broken(ask)
-    check(ask(), 200)
+def a_connection_is_closed_before_anything_was_done():
+    client = CLIENTS["code"]
+    _, form = authorize(client)
+    got = check(token(form, headers=basic(client)), 200)
+    control(faults=[{"do": "close"}])
+    again = lambda: token(refresh(got["refresh_token"]), headers=basic(client))
+    broken(again)
+    check(again(), 200)
 
 
 @proof
@@ -74,6 +78,25 @@ def a_rotated_token_may_never_arrive():
     # It was used, though nobody knows.
     check(again(), 400, error="invalid_grant")
     check(echo(got["access_token"]), 401, error="invalid_token")
+
+
+@proof
+def a_gateway_may_fail_after_the_token_was_rotated():
+    client = CLIENTS["code"]
+    _, form = authorize(client)
+    got = check(token(form, headers=basic(client)), 200)
+    control(faults=[{"do": "status", "at": "after", "status": 502, "body": "<html>bad gateway</html>"}])
+    again = lambda: token(refresh(got["refresh_token"]), headers=basic(client))
+    answer = again()
+    assert (answer.status_code, answer.text) == (502, "<html>bad gateway</html>"), answer.text
+    check(again(), 400, error="invalid_grant")
+
+
+@proof
+def a_fault_that_nobody_knows_is_refused():
+    for wrong in ({"do": "hang"}, {"do": "hold", "time": 2}):
+        answer = post(f"{OP['control']}/control", json={"faults": [wrong]})
+        assert answer.status_code == 500, answer.text
 
 
 @proof
