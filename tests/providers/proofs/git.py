@@ -1,4 +1,4 @@
-"""Git over HTTPS, as GitHub wants it: Basic with a token for the user `x-access-token`, and first a question without."""
+"""Git over HTTPS, as GitHub wants it: a token for the password of `x-access-token`, and first a question without."""
 
 import base64
 import os
@@ -24,7 +24,8 @@ def git(directory: str, *arguments: str, header: dict | None = None) -> subproce
                 "user.name": "Smoke", "user.email": "smoke@git.test", "http.postBuffer": "65536"}  # fmt: skip
     settings |= {"http.extraHeader": f"Authorization: {header['Authorization']}"} if header else {}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    environment = {"PATH": os.environ["PATH"], "HOME": directory, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
+    environment = {"PATH": os.environ["PATH"], "HOME": directory}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
     return subprocess.run(
         ["git", *options, *arguments], cwd=directory, env=environment, capture_output=True, text=True, timeout=60
     )
