@@ -19,6 +19,7 @@ pub mod graphql;
 pub mod plan;
 pub mod scrub;
 pub mod fetch;
+pub mod sigv4;
 pub mod settings;
 pub mod store;
 pub mod ca;
