@@ -2,7 +2,7 @@
 //!
 //! Signature Version 4 covers method, host, path, query, some headers and the body, so it is made last, over what
 //! will be sent. [`Scope`] says for which region and service, [`Payload`] how the body is covered, [`sign`] puts the
-//! headers.
+//! headers, and where the body carries signatures of its own, [`Resigned`] replaces them while it streams.
 //!
 //! Purposefully not the crate `aws-sigv4` (1.6.4), which is made for the requests of AWS's own SDK. A proxy signs what
 //! others wrote, and there that crate errs: for S3 it signs an encoded path as it is spelled (`%c3`, a bare `(`),
@@ -13,10 +13,12 @@ mod canonical;
 mod endpoints;
 mod key;
 mod payload;
+mod resigned;
 mod scope;
 
 pub use key::{BadKeys, Keys};
 pub use payload::{BadPayload, NeedsBody, Payload, Seen};
+pub use resigned::{Chain, Malformed, Resigned};
 pub use scope::Scope;
 
 use std::time::SystemTime;
@@ -47,6 +49,8 @@ pub struct Request<'a> {
 /// The other headers may still change on the way out. A signature in the query (a presigned URL) is not touched, and
 /// AWS refuses a request with two: the caller takes it out before.
 ///
+/// Gives the chain that [`Resigned`] needs where the body carries signatures; sent without it, AWS refuses the body.
+///
 /// # Errors
 /// When the keys cannot be sent or signed with. The former signature is out of the headers then too.
 pub fn sign(
@@ -56,7 +60,7 @@ pub fn sign(
     scope: &Scope,
     keys: &Keys,
     now: SystemTime,
-) -> Result<(), BadKeys> {
+) -> Result<Option<Chain>, BadKeys> {
     for name in FORMER {
         headers.remove(name);
     }
@@ -75,7 +79,7 @@ fn attach(
     keys: &Keys,
     stamp: &Stamp,
     style: &Style,
-) -> Result<(), BadKeys> {
+) -> Result<Option<Chain>, BadKeys> {
     keys.check()?;
     headers.insert(DATE, stamp.header());
     if let Some(token) = keys.token()? {
@@ -93,7 +97,7 @@ fn attach(
     let mut value = HeaderValue::try_from(value).map_err(|_| BadKeys::AccessKeyId)?;
     value.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, value);
-    Ok(())
+    Ok(payload.ending().map(|ending| Chain::new(key, stamp.as_str(), &scope, signature, ending)))
 }
 
 /// The one algorithm. `AWS4-ECDSA-P256-SHA256` (`SigV4A`) signs for several regions at once, with a key pair.

@@ -27,7 +27,7 @@ enum Form {
 
 /// What comes after the last chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// Nothing.
     Plain,
     /// Trailers, and a signature over them.
@@ -124,6 +124,14 @@ impl Payload {
     pub(super) fn header(&self) -> HeaderValue {
         // A hash in hex and these words are always one.
         HeaderValue::from_str(self.as_str()).unwrap_or(HeaderValue::from_static(UNSIGNED))
+    }
+
+    /// How the body ends, where it carries signatures of its own.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        match self.form {
+            Form::Chunks(ending) => Some(ending),
+            Form::Hash(_) | Form::Unsigned | Form::UnsignedChunks => None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::{secret::Secret, target::Scheme};
 use std::time::Duration;
 
+mod bodies;
 mod hosts;
 mod vectors;
 
