@@ -15,6 +15,7 @@ mod key;
 mod payload;
 mod resigned;
 mod scope;
+pub mod sts;
 
 pub use key::{BadKeys, Keys};
 pub use payload::{BadPayload, NeedsBody, Payload, Seen};

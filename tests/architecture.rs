@@ -95,6 +95,7 @@ fn a_secret_is_exposed_in_few_places() {
         "src/credential/workshop.rs",
         "src/listen/presented.rs",
         "src/sigv4/key.rs",
+        "src/sigv4/sts.rs",
         "src/store/connections.rs",
         "src/store/keys.rs",
         "src/store/open.rs",

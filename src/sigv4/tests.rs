@@ -4,6 +4,7 @@ use std::time::Duration;
 
 mod bodies;
 mod hosts;
+mod keys_from_sts;
 mod vectors;
 
 /// The keys of S3's documentation.
