@@ -150,4 +150,4 @@ fn next(last: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

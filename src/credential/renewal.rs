@@ -31,6 +31,8 @@ use crate::{
 const LEASE: i64 = 45;
 /// How long another process is waited for.
 const WAIT: Duration = Duration::from_secs(25);
+/// When a token that is good and could not be renewed is tried again, in seconds.
+const LATER: i64 = 30;
 /// How often it is looked whether it is done.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long saving is tried before a request is refused; later requests try again.
@@ -143,6 +145,8 @@ impl Renewal<'_> {
             if self.is_usable(&row).await? {
                 return live(self.work, row);
             }
+            // It is only due: what is good is used, whoever renews it and whatever comes of that.
+            let is_good = self.is_good(&row);
             if self.store.lease(self.key, &self.lease, LEASE).await? {
                 at(Point::Leased);
                 match self.renew().await {
@@ -152,9 +156,16 @@ impl Renewal<'_> {
                     Err(failure) => {
                         // Where the status was set, or the mark taken back, this finds nothing to do.
                         let _ = self.store.release(self.key, &self.lease).await;
-                        return Err(failure);
+                        return if is_good && failure.is_transient() {
+                            self.for_now().await
+                        } else {
+                            Err(failure)
+                        };
                     }
                 }
+            }
+            if is_good {
+                return self.for_now().await;
             }
             if Instant::now() > deadline {
                 let what = "another process is renewing it, and is not done yet".to_owned();
@@ -164,30 +175,45 @@ impl Renewal<'_> {
         }
     }
 
+    /// Whether its token can still be sent, and was not refused.
+    fn is_good(&self, row: &Connection) -> bool {
+        let is_refused = self.work.refused.is_some_and(|refused| refused.generation == Some(row.generation));
+        row.facts.expires_at.is_none_or(|ends| unix() < ends) && !is_refused
+    }
+
+    /// The token as it is, to be renewed a little later.
+    async fn for_now(&self) -> Result<Live, Failure> {
+        let mut row = self.store.connection(self.key).await?.ok_or(Failure::NotConnected)?;
+        if row.status == Status::Revoked {
+            return Err(Failure::Gone { code: None });
+        }
+        row.facts.renew_at = Some(unix() + LATER);
+        live(self.work, row)
+    }
+
     /// Whether its token can be used as it is; otherwise it has to be renewed, and can be.
     async fn is_usable(&self, row: &Connection) -> Result<bool, Failure> {
-        let now = unix();
-        let is_good = row.facts.expires_at.is_none_or(|ends| now < ends);
-        let is_refused = self.work.refused.is_some_and(|refused| refused.generation == Some(row.generation));
+        let is_good = self.is_good(row);
         let can_renew = match self.how.rotation {
             Rotation::None => false,
-            Rotation::AccessExchange => is_good && !is_refused,
+            Rotation::AccessExchange => is_good,
             _ => row.tokens.refresh_token.is_some(),
         };
         match row.status {
             // The token may outlive the grant that nobody knows of.
-            Status::Unknown | Status::Expired if is_good && !is_refused => return Ok(true),
+            Status::Unknown | Status::Expired if is_good => return Ok(true),
             Status::Unknown => return Err(Failure::Gone { code: Some("outcome_unknown".to_owned()) }),
             Status::Revoked | Status::Expired => return Err(Failure::Gone { code: None }),
             Status::Active => {}
         }
-        let is_due = row.facts.renew_at.is_some_and(|due| now >= due);
-        if is_good && !is_refused && !(is_due && can_renew) {
+        let is_due = row.facts.renew_at.is_some_and(|due| unix() >= due);
+        if is_good && !(is_due && can_renew) {
             return Ok(true);
         }
         if !can_renew {
             // Nothing to renew it with. A token without an end that was refused was taken back.
-            let status = if is_refused { Status::Revoked } else { Status::Expired };
+            let has_ended = row.facts.expires_at.is_some_and(|ends| unix() >= ends);
+            let status = if has_ended { Status::Expired } else { Status::Revoked };
             self.store.set_status(self.key, row.generation, status).await?;
             return Err(Failure::Gone { code: None });
         }
@@ -209,11 +235,10 @@ impl Renewal<'_> {
             // Whoever sent it did not live to tell.
             self.store.set_status(self.key, generation, Status::Unknown).await?;
             at(Point::Marked);
-            return match self.store.connection(self.key).await? {
-                Some(row) if row.facts.expires_at.is_none_or(|ends| unix() < ends) => {
-                    live(self.work, row).map(Some)
-                }
-                _ => Err(Failure::Gone { code: Some("outcome_unknown".to_owned()) }),
+            return if self.is_good(&row) {
+                live(self.work, row).map(Some)
+            } else {
+                Err(Failure::Gone { code: Some("outcome_unknown".to_owned()) })
             };
         }
         let Tools { mut values, certificate } = self.workshop.prepare(&self.how.recipe, self.work).await?;

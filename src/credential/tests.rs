@@ -1,6 +1,7 @@
 pub(super) mod kill;
 mod minted;
 mod provider;
+mod stored;
 
 use std::{
     fs,

@@ -556,6 +556,21 @@ fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cfg(test)]
+impl Store {
+    /// Ends a lease, as time would.
+    pub(crate) async fn forget_lease(&self, key: &ConnectionKey) {
+        let done = sqlx::query(
+            "update egret_connections set lease_until = 0 where tenant = $1 and integration = $2",
+        )
+        .bind(key.tenant.as_str())
+        .bind(key.integration.as_str())
+        .execute(&self.0.pool)
+        .await;
+        assert_eq!(done.unwrap().rows_affected(), 1);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

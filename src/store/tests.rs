@@ -20,7 +20,7 @@ fn at(dir: &Path) -> StoreSettings {
 }
 
 /// Where each fact is tried. Each place is empty.
-async fn places() -> Vec<(tempfile::TempDir, StoreSettings)> {
+pub(crate) async fn places() -> Vec<(tempfile::TempDir, StoreSettings)> {
     let directory = || tempfile::tempdir().unwrap();
     let dir = directory();
     let sqlite = at(dir.path());

@@ -16,6 +16,8 @@ use crate::fetch::{Answer, Call, CallError, Calling, Calls};
 pub(super) enum Act {
     /// Answers with this status, these headers and this body.
     Answer(u16, Vec<(&'static str, &'static str)>, String),
+    /// Does what it is asked for, and breaks off before it answers.
+    BreakOff,
     /// Does not answer before it is told to.
     Wait(Arc<Notify>, Box<Act>),
     /// Cannot be reached.
@@ -84,6 +86,7 @@ fn answer(act: Act) -> Calling<'static> {
                 }
                 Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from(body) })
             }
+            Act::BreakOff => Err(CallError { what: "broke off".to_owned(), maybe_taken: true }),
             Act::Unreachable => Err(CallError { what: "unreachable".to_owned(), maybe_taken: false }),
             Act::Wait(notify, act) => {
                 notify.notified().await;
