@@ -5,6 +5,7 @@ mod ca;
 mod catalog;
 mod check;
 mod config;
+mod connect;
 mod demo;
 mod diff;
 mod env;
@@ -96,6 +97,11 @@ enum Command {
     /// Secrets in the store, for `secret:NAME` in policies
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Connect an integration: a person agrees in a browser or on a device, or deposits a key
+    Connect(connect::ConnectArgs),
+    /// What was connected
+    #[command(subcommand)]
+    Connections(connect::ConnectionsCommand),
     /// The store itself, and its key
     #[command(subcommand)]
     Store(secret::StoreCommand),
@@ -225,6 +231,8 @@ pub fn main() -> ExitCode {
         Command::Shadow(command) => shadow::shadow(&command),
         Command::Policy(command) => rollout::policy(&command),
         Command::Secret(command) => secret::secret(&command),
+        Command::Connect(args) => connect::connect(&args),
+        Command::Connections(command) => connect::connections(&command),
         Command::Store(command) => secret::store(&command),
         Command::Token(command) => token::token(&command),
         Command::Ca(command) => ca::ca(&command),

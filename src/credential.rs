@@ -21,6 +21,7 @@ use crate::{
 
 mod assertion;
 mod connect;
+mod consent;
 mod engine;
 mod failure;
 mod live;
@@ -33,6 +34,7 @@ mod values;
 mod workshop;
 
 pub use connect::{Connects, Links};
+pub use consent::{Connected, Consents, DeviceCode, Look, NotConnected, Question, Reply};
 use engine::{Engine, TokenKey, Work};
 use failure::Failure;
 use placement::Static;
@@ -79,6 +81,7 @@ pub struct Credentials {
     /// Ready to attach: values formatted and encoded, needles built. The tenant is the first part of the key.
     prepared: Cache<(TenantId, IntegrationId), Arc<Static>>,
     store: LazyStore,
+    workshop: Arc<Workshop>,
     engine: Arc<Engine>,
     links: Links,
 }
@@ -94,8 +97,13 @@ impl Credentials {
         links: Links,
     ) -> Self {
         let workshop = Arc::new(Workshop::new(calls, store.clone(), metrics));
-        let engine = Arc::new(Engine::start(workshop, tasks));
-        Self { prepared: Cache::new(MOST_PREPARED), store, engine, links }
+        let engine = Arc::new(Engine::start(workshop.clone(), tasks));
+        Self { prepared: Cache::new(MOST_PREPARED), store, workshop, engine, links }
+    }
+
+    /// Connects integrations for people.
+    pub fn consents(&self) -> Consents {
+        Consents::new(self.workshop.clone())
     }
 
     /// Attaches the credential that the grant names.

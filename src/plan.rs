@@ -24,7 +24,8 @@ pub use provider::{
     WaitPlace, WaitUnit,
 };
 pub use recipe::{
-    Ask, Assertion, Authorization, CertificateRef, Owned, Recipe, Signature, Step, StepBody, TokenPlaces,
+    Ask, Assertion, Authorization, CertificateRef, Connectable, Owned, Recipe, Signature, Step, StepBody,
+    TokenPlaces,
 };
 pub use template::{Expression, Function, JsonPath, JsonTemplate, MOMENTS, Piece, Template};
 

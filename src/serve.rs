@@ -99,6 +99,16 @@ pub fn verification(settings: &Settings) -> Result<Option<Verification>, StartEr
     }
 }
 
+/// What makes egret's own calls, for a process that has no proxy.
+///
+/// # Errors
+/// When the settings of the way out cannot be used.
+pub fn web_fetch(settings: &Settings) -> Result<WebFetch, StartError> {
+    let trust = Trust::load(&settings.upstream.extra_ca).map_err(StartError::configuration)?;
+    let connector = Connector::new(connector_settings(settings)?, OwnAddresses::default());
+    Ok(WebFetch::new(Arc::new(connector), &trust))
+}
+
 /// The development issuer in `dir`, made when there is none.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
@@ -139,7 +139,7 @@ impl NamedArgs {
 
 fn set(args: &SetArgs, must_be_there: bool) -> Result<u8, StartError> {
     let (settings, tenant, name) = args.named.read()?;
-    let value = value(args)?;
+    let value = read_secret(args.file.as_deref())?;
     let done = with_store(async {
         let store = match Store::open(&settings).await {
             Err(StoreError::Absent(_)) if !must_be_there => {
@@ -181,12 +181,12 @@ fn made(settings: &StoreSettings) {
 }
 
 /// The value: from a file, a pipe, or a person who types it unseen.
-fn value(args: &SetArgs) -> Result<Secret, StartError> {
+pub(super) fn read_secret(file: Option<&Path>) -> Result<Secret, StartError> {
     let unreadable =
         |error: io::Error| StartError::Unavailable(format!("the secret cannot be read: {error}"));
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(LARGEST + 1));
     let limit = LARGEST as u64 + 1;
-    match &args.file {
+    match file {
         Some(path) => {
             let file = std::fs::File::open(path)
                 .map_err(|error| StartError::Unavailable(format!("{}: {error}", path.display())))?;
@@ -233,7 +233,7 @@ fn show(stored: &Stored, as_json: bool) {
     }
 }
 
-fn tenant_id(text: &str) -> Result<TenantId, StartError> {
+pub(super) fn tenant_id(text: &str) -> Result<TenantId, StartError> {
     TenantId::parse(text)
         .map_err(|problem| StartError::Configuration(format!("`{text}` is no tenant: {problem}")))
 }

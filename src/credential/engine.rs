@@ -38,8 +38,6 @@ const MOST_FAILURES: usize = 50_000;
 const FETCHES: usize = 64;
 /// How long a request waits for a token.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A token that was refused is fetched anew at most once in this time.
-const FORCED_EVERY: Duration = Duration::from_secs(60);
 
 /// Pauses between tries, by what went wrong: the first, and the longest.
 const PAUSE_TRANSIENT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(150));
@@ -235,7 +233,7 @@ impl Desk {
                 return answer(order, Ok(live));
             }
             // Refused, and fetched anew just now for that very reason: fetching again would not help.
-            if live.forced && live.age() < FORCED_EVERY {
+            if live.is_proven() {
                 return answer(order, Err(Failure::NotAccepted));
             }
         }

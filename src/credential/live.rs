@@ -24,6 +24,8 @@ use crate::{
 
 /// How long before its end a token is renewed, where nobody says otherwise.
 const AHEAD: Duration = Duration::from_secs(600);
+/// A token that was refused is fetched anew at most once in this time.
+const FORCED_EVERY: Duration = Duration::from_secs(60);
 /// A token that ends so soon is not sent any more: it would have ended when it arrives.
 const SKEW: Duration = Duration::from_secs(5);
 
@@ -42,7 +44,7 @@ pub(super) struct Live {
     /// Which version of the stored connection it is.
     pub(super) stored: Option<StoredStamp>,
     /// Whether it was asked for because its predecessor was refused.
-    pub(super) forced: bool,
+    forced: bool,
     /// Whether anybody used it: what nobody uses is not renewed.
     used: AtomicBool,
 }
@@ -124,7 +126,13 @@ impl Live {
         self.ends.is_none_or(|ends| Instant::now() < ends)
     }
 
-    pub(super) fn age(&self) -> Duration {
+    /// Whether it was fetched just now because its predecessor was refused: if it is refused, too, another would not
+    /// help. So a token that is refused is fetched anew at most once in a while.
+    pub(super) fn is_proven(&self) -> bool {
+        self.forced && self.age() < FORCED_EVERY
+    }
+
+    fn age(&self) -> Duration {
         self.born.elapsed()
     }
 

@@ -113,6 +113,10 @@ impl Workshop {
         if row.status != Status::Active {
             return Err(Failure::Gone { code: None });
         }
+        // There is no other: the owner may deposit one.
+        if work.refused.is_some_and(|refused| refused.generation == Some(row.generation)) {
+            return Err(Failure::NotAccepted);
+        }
         live(work, row)
     }
 
@@ -241,7 +245,8 @@ impl Renewal<'_> {
                 Err(Failure::Gone { code: Some("outcome_unknown".to_owned()) })
             };
         }
-        let Tools { mut values, certificate } = self.workshop.prepare(&self.how.recipe, self.work).await?;
+        let Tools { mut values, certificate } =
+            self.workshop.prepare(&self.how.recipe, &self.key.tenant, None).await?;
         let Connection { tokens, facts, .. } = row;
         let old_refresh = tokens.refresh_token.map(Arc::new);
         if let Some(token) = &old_refresh {

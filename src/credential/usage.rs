@@ -72,14 +72,19 @@ impl Usage {
         let seen = Seen { status, headers, json };
         let Some(verdict) = seen.judge(rules) else {
             return match (status, &self.0) {
-                (StatusCode::UNAUTHORIZED, Kind::Token { .. }) => Consequence::Renew,
-                (StatusCode::UNAUTHORIZED, Kind::Static(_)) => {
+                (StatusCode::UNAUTHORIZED, Kind::Token { live, .. }) if !live.is_proven() => {
+                    Consequence::Renew
+                }
+                (StatusCode::UNAUTHORIZED, _) => {
                     Consequence::Refuse(Reason::CredentialRejected { code: None })
                 }
                 _ => Consequence::Pass,
             };
         };
         match (verdict.class, &self.0) {
+            (ErrorClass::Expired, Kind::Token { live, .. }) if live.is_proven() => {
+                Consequence::Refuse(Reason::CredentialRejected { code: verdict.code })
+            }
             (ErrorClass::Expired, Kind::Token { .. }) => Consequence::Renew,
             (ErrorClass::Revoked | ErrorClass::Expired, _) => {
                 self.condemn(&verdict).await;

@@ -60,6 +60,11 @@ impl Values {
         self.known.insert(name.into(), value);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a copy goes into what is sent")]
+    pub(super) fn set_copy(&mut self, name: &str, value: &Secret) {
+        self.set(name, Arc::new(Secret::new(value.expose().to_vec())));
+    }
+
     pub(super) fn set_text(&mut self, name: &str, value: &str) {
         self.set(name, Arc::new(Secret::new(value.as_bytes().to_vec())));
     }

@@ -18,9 +18,11 @@ use super::{
     values::Values,
 };
 use crate::{
+    context::TenantId,
     fetch::Calls,
     metrics::Metrics,
     plan::{CertificateRef, Half, How, Owned, Recipe},
+    secret::Secret,
     store::{ConnectionKey, LazyStore},
     tls::ClientCertificate,
 };
@@ -84,7 +86,7 @@ impl Workshop {
     }
 
     async fn mint(&self, recipe: &Recipe, work: &Work) -> Result<Live, Failure> {
-        let tools = self.prepare(recipe, work).await?;
+        let tools = self.prepare(recipe, &work.key.connection.tenant, work.caller.as_ref()).await?;
         let Tools { mut values, certificate } = tools;
         let mut kept = Vec::new();
         let Some((last, before)) = recipe.steps.split_last() else {
@@ -117,8 +119,13 @@ impl Workshop {
     }
 
     /// Reads the secrets and signs the assertions of a recipe.
-    pub(super) async fn prepare(&self, recipe: &Recipe, work: &Work) -> Result<Tools, Failure> {
-        let sources = Sources { store: &self.store, tenant: &work.key.connection.tenant };
+    pub(super) async fn prepare(
+        &self,
+        recipe: &Recipe,
+        tenant: &TenantId,
+        caller: Option<&Arc<Secret>>,
+    ) -> Result<Tools, Failure> {
+        let sources = Sources { store: &self.store, tenant };
         let mut values = Values::new(SystemTime::now());
         for (name, half) in &recipe.values {
             match half {
@@ -130,9 +137,9 @@ impl Workshop {
             }
         }
         if recipe.owner == Owned::Caller {
-            let token = work.caller.clone();
-            let token =
-                token.ok_or_else(|| Failure::Missing("the caller's token is not at hand".to_owned()))?;
+            let token = caller
+                .cloned()
+                .ok_or_else(|| Failure::Missing("the caller's token is not at hand".to_owned()))?;
             values.set("caller_token", token);
         }
         for (name, assertion) in &recipe.assertions {

@@ -26,12 +26,12 @@ use super::{
         provider::Providers,
         service::{self, Service},
         shape,
-        tenant::{self, Known, Tenant},
+        tenant::{self, Known, Tenant, TierKind},
     },
 };
 use crate::{
     context::{IntegrationId, TenantId},
-    plan::SecretRef,
+    plan::{Connectable, CredentialSpec, How, SecretRef},
 };
 
 /// Everything that a policy says, ready to be asked.
@@ -171,6 +171,52 @@ impl Policy {
             let mark = self.mark(integration.span);
             integration.plan.secrets().into_iter().map(move |secret| (mark.clone(), &integration.id, secret))
         })
+    }
+
+    /// What a person connects, who connects this integration of this tenant.
+    ///
+    /// # Errors
+    /// Why there is nothing to connect, for whoever asked.
+    pub fn connectable(&self, tenant: &TenantId, integration: &str) -> Result<Connectable, String> {
+        let found = self.tenant(tenant).ok_or_else(|| format!("the policy has no tenant `{tenant}`"))?;
+        let found_here = found.integration(integration).ok_or_else(|| {
+            let names = found.integrations.iter().map(|integration| integration.id.as_str());
+            match reader::closest(integration, names) {
+                Some(meant) => format!(
+                    "`{tenant}` has no integration `{}`; did you mean `{meant}`?",
+                    reader::short(integration)
+                ),
+                None => format!("`{tenant}` has no integration `{}`", reader::short(integration)),
+            }
+        })?;
+        let credential = match &found_here.plan.credential {
+            Some(CredentialSpec::Obtained(obtained))
+                if matches!(obtained.how, How::Authorized(_) | How::Deposited) =>
+            {
+                obtained.clone()
+            }
+            other => {
+                let kind = other.as_ref().map_or("none", CredentialSpec::kind);
+                return Err(format!(
+                    "nobody connects `{integration}`: its credential is `{kind}`; only `oauth` and `byok` are connected"
+                ));
+            }
+        };
+        let own = match &credential.how {
+            How::Authorized(authorization) => authorization.scopes.to_vec(),
+            _ => Vec::new(),
+        };
+        let roles = found.grants().filter(|(of, _)| of.id == found_here.id);
+        let needed = roles.flat_map(|(_, grant)| grant.role.scopes.iter().cloned());
+        let mut scopes: Vec<Box<str>> = Vec::new();
+        for scope in own.into_iter().chain(needed) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        scopes.sort_unstable();
+        let is_users = found_here.tier == TierKind::User;
+        Ok(Connectable { integration: found_here.id.clone(), is_users, credential, scopes })
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {

@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Half, Placement, PrivateReach, SecretRef,
+    Half, Obtained, Placement, PrivateReach, SecretRef,
     provider::{AnswerShape, ErrorRule, Rotation},
     template::{JsonTemplate, Template},
 };
-use crate::fetch::FetchUrl;
+use crate::{context::IntegrationId, fetch::FetchUrl};
 
 /// How a token is had.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -150,6 +150,19 @@ pub struct Ask {
     pub scope_param: Box<str>,
     /// Whether the code is bound by a challenge (RFC 7636, S256).
     pub pkce: bool,
+}
+
+/// A connection that a person can make: what it is for, and what is asked for.
+#[derive(Debug, Clone)]
+pub struct Connectable {
+    /// For which integration.
+    pub integration: IntegrationId,
+    /// Whether it is one person's; otherwise the organisation's.
+    pub is_users: bool,
+    /// How it is had.
+    pub credential: Arc<Obtained>,
+    /// The scopes of the credential and of the roles that agents have on it, and no more.
+    pub scopes: Vec<Box<str>>,
 }
 
 /// A signature of each request, from templates.
