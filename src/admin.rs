@@ -1,4 +1,9 @@
-//! Health and metrics, on a listener of their own that no proxied request can reach.
+//! Health, metrics and the pages on which people connect integrations, on a listener of their own that no proxied
+//! request can reach.
+
+mod connect;
+
+pub use connect::{Connect, links};
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -33,6 +38,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// How ready the rooms are.
     pub readiness: Ask,
+    /// Where people connect integrations; none where that is off.
+    pub connect: Option<Connect>,
     /// Whether egret is going down.
     pub life: Lifecycle,
 }
@@ -56,7 +63,7 @@ impl Admin {
                 let _free = free;
                 let service = service_fn(move |request| {
                     let this = this.clone();
-                    async move { Ok::<_, Infallible>(this.answer(&request)) }
+                    async move { Ok::<_, Infallible>(this.answer(request).await) }
                 });
                 let timeout = std::time::Duration::from_secs(10);
                 // A client that goes away is nobody's fault.
@@ -69,7 +76,12 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some(connect) = &self.connect
+            && request.uri().path().starts_with("/connect/")
+        {
+            return connect.answer(request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
         }

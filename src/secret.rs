@@ -39,6 +39,11 @@ impl Secret {
         digest
     }
 
+    /// Its SHA-256 in hex, as [`sha256_hex`] makes it.
+    pub fn name(&self) -> String {
+        hex(&self.sha256())
+    }
+
     /// Whether `other` holds the same bytes, compared in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, other).is_ok()

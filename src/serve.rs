@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{self, Admin, Readiness},
+    admin::{self, Admin, Connect, Readiness},
     approve::Approvals,
     audit::{Audit, Durability, Event, Writer},
     ca::CertificateAuthority,
@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     proxy::Proxy,
     secret::Secret,
-    settings::{IssuerConfig, SecretSource, Settings, Verify},
+    settings::{ConnectUrl, IssuerConfig, SecretSource, Settings, Verify},
     store::LazyStore,
     tls::Trust,
 };
@@ -163,6 +163,12 @@ impl Running {
         let verifier = Verifier::new(issuers, fetch.clone(), audit.clone(), metrics.clone())
             .map_err(StartError::configuration)?;
         verifier.start(&life.stop);
+        let admin = match settings.admin {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let base = connect_base(settings, admin.as_ref().and_then(|socket| socket.local_addr().ok()));
+        let links = base.as_deref().map(|base| Links::new(admin::links(base))).unwrap_or_default();
         let upstream = UpstreamSettings { idle_timeout: settings.upstream.idle_timeout };
         let proxy = Arc::new(Proxy {
             audit: audit.clone(),
@@ -175,7 +181,7 @@ impl Running {
                 fetch,
                 metrics.clone(),
                 life.tasks.clone(),
-                Links::default(),
+                links,
             ),
             upstream: Upstream::new(connector, trust, upstream, life.tasks.clone(), life.stop.clone()),
             leaves: Leaves::new(authority, metrics.clone()),
@@ -216,12 +222,12 @@ impl Running {
             addresses.others.push(local(&listener)?);
             open.push(listener);
         }
-        if let Some(address) = settings.admin {
-            let socket = bind(address).await?;
+        if let Some(socket) = admin {
             addresses.admin = socket.local_addr().ok();
             let admin = Admin {
                 metrics: metrics.clone(),
                 readiness: readiness(&proxy, settings.durability),
+                connect: base.map(|base| Connect::new(base, policy.clone(), proxy.credentials.consents())),
                 life: life.clone(),
             };
             tokio::spawn(admin.run(socket));
@@ -270,6 +276,15 @@ fn readiness(proxy: &Arc<Proxy>, durability: Durability) -> admin::Ask {
         };
         Readiness { pending, notes: rejected.map(note).into_iter().collect() }
     })
+}
+
+/// Where people connect integrations. By default only where the admin listener is this machine's own.
+fn connect_base(settings: &Settings, admin: Option<SocketAddr>) -> Option<String> {
+    match (&settings.connect, admin) {
+        (ConnectUrl::Off, _) | (_, None) => None,
+        (ConnectUrl::At(base), Some(_)) => Some(base.clone()),
+        (ConnectUrl::Auto, Some(admin)) => admin.ip().is_loopback().then(|| format!("http://{admin}")),
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -68,6 +68,8 @@ pub struct Settings {
     pub log: String,
     /// Where credentials are kept.
     pub store: StoreSettings,
+    /// Where people connect integrations.
+    pub connect: ConnectUrl,
 }
 
 impl Settings {
@@ -79,6 +81,17 @@ impl Settings {
         };
         self.upstream.proxy_credentials.iter().chain(url).chain([&self.store.key]).chain(&self.store.old_keys)
     }
+}
+
+/// Where people reach the pages on which they connect integrations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectUrl {
+    /// At the admin listener's own address, where that is this machine's alone.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here: scheme and host, and a port.
+    At(String),
 }
 
 /// Settings of the store.

@@ -225,7 +225,15 @@ fn a_person_agrees_and_requests_carry_that_person_s_token_and_no_other_s() {
     let mut egret_runs = house.start();
     let running = &mut egret_runs;
     assert_eq!(ask(running, None, GET).code(), "user_missing");
-    assert_eq!(ask(running, Some(ANN), GET).code(), "credential_missing");
+    let missing = ask(running, Some(ANN), GET);
+    assert_eq!(missing.code(), "credential_missing");
+    let url = missing.json()["connect_url"].as_str().unwrap().to_owned();
+    assert_eq!(url, format!("http://{}/connect/acme/mail?user=ann%40acme.example", running.admin()));
+    assert!(
+        missing.all("link").iter().any(|link| *link == format!("<{url}>; rel=\"connect\"")),
+        "{:?}",
+        missing.all("link")
+    );
 
     let (waiting, page, asked) = connect(&dir, &[]);
     assert!(page.ends_with("/authorize"), "{page}");
@@ -264,9 +272,10 @@ fn a_person_agrees_and_requests_carry_that_person_s_token_and_no_other_s() {
     let done = egret(&dir, &["connections", "revoke", "mail", "--tenant", "acme", "--user", ANN], "");
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(provider.calls().pop().unwrap()["token"], "rt-planted-1");
-    eventually("the revocation is seen", || {
-        (ask(running, Some(ANN), GET).code() == "auth_revoked").then_some(())
-    });
+    eventually("the revocation is seen", || (ask(running, Some(ANN), GET).status != 200).then_some(()));
+    let revoked = ask(running, Some(ANN), GET);
+    assert_eq!((revoked.status, revoked.code().as_str()), (403, "auth_revoked"));
+    assert_eq!(revoked.json()["reconnect_url"], *url);
     let everything = egret_runs.everything();
     assert!(!everything.contains("planted"), "{everything}");
 }
@@ -390,4 +399,86 @@ fn a_key_that_its_owner_deposits_is_that_person_s_alone() {
     let before = api.seen().len();
     assert_eq!(ask(ANN).code(), "credential_rejected");
     assert_eq!(api.seen().len(), before + 1);
+}
+
+/// A browser that keeps its cookie.
+struct Browser {
+    to: std::net::SocketAddr,
+    cookie: String,
+}
+
+impl Browser {
+    fn send(&mut self, method: &str, target: &str, headers: &str, body: &str) -> Answer {
+        let mut raw = support::Raw::connect(self.to);
+        let cookie =
+            if self.cookie.is_empty() { String::new() } else { format!("cookie: a=b; {}\r\n", self.cookie) };
+        raw.send(format!(
+            "{method} {target} HTTP/1.1\r\nhost: {}\r\n{cookie}{headers}content-length: {}\r\n\r\n{body}",
+            self.to,
+            body.len()
+        ));
+        let answer = raw.answer();
+        if let Some(set) = answer.header("set-cookie") {
+            assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
+            set.split(';').next().unwrap().clone_into(&mut self.cookie);
+        }
+        answer
+    }
+}
+
+#[test]
+fn a_person_connects_on_the_pages_of_the_admin_listener_and_nobody_in_the_person_s_place() {
+    let Scene { provider, house, _idp, api: _api } = scene();
+    let running = house.start();
+    let browser = || Browser { to: running.admin(), cookie: String::new() };
+    let mut ann = browser();
+    let page = ann.send("GET", "/connect/acme/mail?user=ann%40acme.example", "", "");
+    let text = page.text();
+    assert_eq!(page.status, 200);
+    assert!(
+        text.contains("ann@acme.example") && text.contains("mail.send") && !text.contains("mail.admin"),
+        "{text}"
+    );
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
+    assert!(
+        browser()
+            .send("GET", "/connect/acme/%3Cscript%3E?user=x", "", "")
+            .text()
+            .contains("an integration name")
+    );
+    assert_eq!(browser().send("GET", "/connect/acme/mail", "", "").status, 404);
+
+    let form = "tenant=acme&integration=mail&user=ann%40acme.example";
+    for headers in ["origin: https://evil.example\r\n", "sec-fetch-site: cross-site\r\n"] {
+        assert_eq!(ann.send("POST", "/connect/start", headers, form).status, 403);
+    }
+    let sent = ann.send("POST", "/connect/start", "", form);
+    assert_eq!(sent.status, 303);
+    let asked = params(sent.header("location").unwrap().split_once('?').unwrap().1);
+    assert_eq!(asked["redirect_uri"], format!("http://{}/connect/callback", running.admin()));
+    let back = format!("/connect/callback?state={}&code=c0de", asked["state"]);
+    // Another browser, a state that nobody asked for, and the same answer again.
+    let mut other = browser();
+    let twice = ann.send("POST", "/connect/start", "", form);
+    let second = params(twice.header("location").unwrap().split_once('?').unwrap().1);
+    assert_eq!(
+        other.send("GET", &format!("/connect/callback?state={}&code=c0de", second["state"]), "", "").status,
+        400
+    );
+    assert_eq!(ann.send("GET", "/connect/callback?state=guessed&code=c0de", "", "").status, 400);
+    assert!(provider.calls().is_empty());
+
+    // The second question took the first one's cookie: each browser has one.
+    assert_eq!(ann.send("GET", &back, "", "").status, 400);
+    let again = ann.send("POST", "/connect/start", "", form);
+    let asked = params(again.header("location").unwrap().split_once('?').unwrap().1);
+    let back = format!("/connect/callback?state={}&code=c0de", asked["state"]);
+    let done = ann.send("GET", &back, "", "");
+    assert!(done.status == 200 && done.text().contains("Connected"), "{}", done.text());
+    assert_eq!(ann.send("GET", &back, "", "").status, 400, "an answer counts once");
+    eventually("the connection is found", || (ask(&running, Some(ANN), GET).status == 200).then_some(()));
+    // What is in use is not replaced from here.
+    assert_eq!(ann.send("POST", "/connect/start", "", form).status, 409);
+    let everything = running.everything();
+    assert!(!everything.contains("planted"), "{everything}");
 }

@@ -17,7 +17,7 @@ use crate::{
     decide::Policy,
     plan::{Connectable, How},
     serve::{StartError, verification, web_fetch},
-    settings::{Settings, StoreSettings},
+    settings::Settings,
     store::{ConnectionKey, LazyStore, Listed, Owner, Store},
 };
 
@@ -115,7 +115,6 @@ pub(super) fn connect(args: &ConnectArgs) -> Result<u8, StartError> {
         _ => None,
     };
     let connected = runtime(1)?.block_on(async {
-        open_store(&settings.store).await?;
         let consents = consents(&settings)?;
         let connected = match deposited {
             Some(secret) => consents.deposit(&key, &what, secret).await,
@@ -126,12 +125,6 @@ pub(super) fn connect(args: &ConnectArgs) -> Result<u8, StartError> {
     })?;
     report(&key, &connected);
     Ok(exit::OK)
-}
-
-/// Makes the store where there is none yet: whoever connects first, needs one.
-async fn open_store(settings: &StoreSettings) -> Result<(), StartError> {
-    let opened = Store::open_or_create(settings).await.map(drop);
-    opened.map_err(|error| StartError::Unavailable(error.to_string()))
 }
 
 fn consents(settings: &Settings) -> Result<Consents, StartError> {

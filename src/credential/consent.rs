@@ -17,7 +17,7 @@ use crate::{
     json,
     plan::{Authorization, Connectable, How, Template},
     secret::Secret,
-    store::{ConnectionKey, Facts, Status, Tokens},
+    store::{ConnectionKey, Facts, Status, Store, Tokens},
 };
 
 /// How deep the answer of a device endpoint may be.
@@ -113,6 +113,7 @@ impl Consents {
         let Some(ask) = &how.ask else {
             return Err(NotConnected(format!("the provider `{}` has no `authorize_url`", how.provider)));
         };
+        self.store().await?;
         let Tools { mut values, .. } = self.tools(key, how).await?;
         let (state, verifier) = (random()?, random()?);
         let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
@@ -176,6 +177,7 @@ impl Consents {
         let Some(device) = &how.device else {
             return Err(NotConnected(format!("the provider `{}` has no `device_url`", how.provider)));
         };
+        self.store().await?;
         let Tools { mut values, certificate } = self.tools(key, how).await?;
         values.set_text("scope", &what.scopes.join(&how.scope_separator));
         let answer = step::send(device, &values, certificate.as_ref(), &*self.0.calls).await.map_err(said)?;
@@ -244,6 +246,20 @@ impl Consents {
         Ok(Connected { scopes: None, lifetime: None, renews: false })
     }
 
+    /// Whether there is a connection that is in use.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn is_connected(&self, key: &ConnectionKey) -> Result<bool, NotConnected> {
+        let store = match self.0.store.get().await {
+            Ok(store) => store,
+            Err(error) if matches!(*error, crate::store::StoreError::Absent(_)) => return Ok(false),
+            Err(error) => return Err(NotConnected(error.to_string())),
+        };
+        let state = store.connection_state(key).await.map_err(|error| NotConnected(error.to_string()))?;
+        Ok(state.is_some_and(|(_, status)| status == Status::Active))
+    }
+
     /// Takes a connection back: from the provider, where it has a way for that, and in the store in any case. Gives
     /// whether the provider knows of it.
     ///
@@ -268,6 +284,11 @@ impl Consents {
         values.set("revoked_token", Arc::new(token));
         let answer = step::send(step, &values, certificate.as_ref(), &*self.0.calls).await;
         Ok(answer.is_ok_and(|answer| answer.status.is_success()))
+    }
+
+    /// The store, which is there before a person is asked: what the person gives must not be lost.
+    async fn store(&self) -> Result<&Store, NotConnected> {
+        self.0.store.get_or_create().await.map_err(|error| NotConnected(error.to_string()))
     }
 
     async fn tools(&self, key: &ConnectionKey, how: &Authorization) -> Result<Tools, NotConnected> {
@@ -295,9 +316,8 @@ impl Consents {
     }
 
     async fn save(&self, key: &ConnectionKey, tokens: &Tokens, facts: &Facts) -> Result<(), NotConnected> {
-        let store = self.0.store.get().await.map_err(|error| NotConnected(error.to_string()))?;
-        store.connect(key, tokens, facts).await.map_err(|error| NotConnected(error.to_string()))?;
-        Ok(())
+        let kept = self.store().await?.connect(key, tokens, facts).await;
+        kept.map(drop).map_err(|error| NotConnected(error.to_string()))
     }
 }
 

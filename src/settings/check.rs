@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    BadSettings, ClaimMap, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings, Shown,
-    SignedPolicy, StoreSettings, StoreUrl, UpstreamSettings, Verify,
+    BadSettings, ClaimMap, ConnectUrl, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings,
+    Shown, SignedPolicy, StoreSettings, StoreUrl, UpstreamSettings, Verify,
     file::{Issuer, Names, Scalar},
     issuers::{AgentClaim, problems},
     layers::{Layers, Origin, place, resolved},
@@ -93,7 +93,9 @@ fn check(layers: &mut Layers) -> Option<Settings> {
     );
     let log = layers.value("log", |f| &f.log, "info", |text, _| Ok(text.to_owned()));
     let store = store(layers);
+    let connect = layers.value("connect.url", |f| &f.connect.url, "auto", |text, _| connect_url(text));
     let settings = Settings {
+        connect: connect?,
         proxy: proxy?,
         gateway: gateway?,
         admin: admin?,
@@ -376,6 +378,22 @@ fn fetch_url(text: &str) -> Result<FetchUrl, String> {
         return Err("keys come over https; http is accepted for loopback only".into());
     }
     Ok(url)
+}
+
+/// Where people reach the pages of `/connect`. An address in clear is this machine's own: codes come back over it.
+fn connect_url(text: &str) -> Result<ConnectUrl, String> {
+    match text {
+        "auto" => return Ok(ConnectUrl::Auto),
+        "off" => return Ok(ConnectUrl::Off),
+        _ => {}
+    }
+    let expected =
+        "`https://HOST` without a path, `off`, or `auto`: the admin listener's own address on this machine";
+    let url = FetchUrl::parse(text.trim_end_matches('/')).map_err(|_| expected)?;
+    if url.path.as_str() != "/" || url.query.is_some() || !(url.tls || url.is_loopback()) {
+        return Err(expected.into());
+    }
+    Ok(ConnectUrl::At(text.trim_end_matches('/').to_owned()))
 }
 
 fn corporate_proxy(text: &str, _: &Origin) -> Result<Option<Authority>, String> {

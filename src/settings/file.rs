@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) ca: Ca,
     pub(super) policy: Policy,
     pub(super) store: Store,
+    pub(super) connect: Connect,
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) upstream: Upstream,
@@ -44,6 +45,12 @@ pub(super) struct Listen {
 pub(super) struct Ambient {
     pub(super) address: Spanned<Said>,
     pub(super) token_file: Spanned<Said>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Connect {
+    pub(super) url: Scalar,
 }
 
 #[derive(Debug, Default, Deserialize)]

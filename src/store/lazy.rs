@@ -38,6 +38,15 @@ impl LazyStore {
         self.0.opened.get_or_try_init(|| self.open()).await
     }
 
+    /// The store, made where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Store::open_or_create`].
+    pub async fn get_or_create(&self) -> Result<&Store, Arc<StoreError>> {
+        let create = || async { Store::open_or_create(&self.0.settings).await.map_err(Arc::new) };
+        self.0.opened.get_or_try_init(create).await
+    }
+
     async fn open(&self) -> Result<Store, Arc<StoreError>> {
         // Every critical section is one assignment or one look.
         let failed = || self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
