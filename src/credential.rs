@@ -1,6 +1,10 @@
 //! Room 7. The upstream credential of the granted tier, fresh, bound to the granted host.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::uri::PathAndQuery;
 use quick_cache::sync::Cache;
@@ -12,14 +16,17 @@ use crate::{
     fetch::Calls,
     message::Message,
     metrics::Metrics,
-    plan::{CredentialSpec, How, Obtained, Owned, Placement, Plan},
+    plan::{CertificateRef, CredentialSpec, How, Obtained, Owned, Placement, Plan, WebIdentity},
     refusal::{Reason, Refusal},
     scrub::Needles,
+    secret::Secret,
     store::{ConnectionKey, LazyStore, Owner},
     strip::Stripped,
+    tls::ClientCertificate,
 };
 
 mod assertion;
+mod body;
 mod connect;
 mod consent;
 mod engine;
@@ -27,6 +34,7 @@ mod failure;
 mod live;
 mod placement;
 mod renewal;
+mod signing;
 mod source;
 mod step;
 mod usage;
@@ -37,13 +45,18 @@ pub use connect::{Connects, Links};
 pub use consent::{Connected, Consents, DeviceCode, Look, NotConnected, Question, Reply};
 use engine::{Engine, TokenKey, Work};
 use failure::Failure;
+use live::Ready;
 use placement::Static;
+use signing::{Signed, Signer};
 use source::Sources;
 pub use usage::{Consequence, Usage};
 use workshop::Workshop;
 
 /// Prepared credentials that are kept. One that is pushed out is read and prepared again.
 const MOST_PREPARED: usize = 10_000;
+
+/// How long a certificate is used before it is read again.
+const CERTIFICATE_READ_AGAIN: Duration = Duration::from_secs(10);
 
 /// A request that carries the upstream's credential, and what must not come back.
 #[derive(Debug)]
@@ -68,6 +81,8 @@ pub struct Outgoing {
     pub needles: Option<Arc<Needles>>,
     /// What the answer may say about the credential; none when none was attached.
     pub usage: Option<Usage>,
+    /// What egret shows in the handshake, where the upstream asks who connects.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl fmt::Debug for Outgoing {
@@ -84,6 +99,15 @@ pub struct Credentials {
     workshop: Arc<Workshop>,
     engine: Arc<Engine>,
     links: Links,
+    certificates: Cache<(TenantId, IntegrationId), Arc<Shown>>,
+    room: body::Room,
+}
+
+/// A client's certificate in use.
+struct Shown {
+    reference: CertificateRef,
+    certificate: Arc<ClientCertificate>,
+    since: Instant,
 }
 
 impl Credentials {
@@ -98,7 +122,15 @@ impl Credentials {
     ) -> Self {
         let workshop = Arc::new(Workshop::new(calls, store.clone(), metrics));
         let engine = Arc::new(Engine::start(workshop.clone(), tasks));
-        Self { prepared: Cache::new(MOST_PREPARED), store, workshop, engine, links }
+        Self {
+            prepared: Cache::new(MOST_PREPARED),
+            store,
+            workshop,
+            engine,
+            links,
+            certificates: Cache::new(MOST_PREPARED),
+            room: body::Room::default(),
+        }
     }
 
     /// Connects integrations for people.
@@ -134,31 +166,87 @@ impl Credentials {
         grant: &Grant,
         started: Instant,
     ) -> Result<Outgoing, Reason> {
-        let attached = match grant.plan().and_then(|plan| Some((plan, plan.credential.as_ref()?))) {
+        let usage = match grant.plan().and_then(|plan| Some((plan, plan.credential.as_ref()?))) {
             None => None,
             Some((plan, CredentialSpec::Static(placements))) => {
                 let tenant_id = &grant.context().identity.tenant_id;
-                let fixed = self.fixed(tenant_id, plan, placements).await?;
-                Some((fixed.prepared.clone(), fixed.prepared.record(), Usage::of_static(fixed)))
+                Some(Usage::of_static(self.fixed(tenant_id, plan, placements).await?))
             }
             Some((plan, CredentialSpec::Obtained(obtained))) => {
-                let usage = self.token(plan, obtained, grant, message).await?;
-                let (prepared, record) = usage.token();
-                Some((prepared, record, usage))
+                let caller = message.caller_token.clone();
+                Some(self.token(plan, obtained, grant, caller).await?)
+            }
+        };
+        let certificate = match grant.plan().and_then(|plan| Some((plan, plan.certificate.as_ref()?))) {
+            None => None,
+            Some((plan, reference)) => {
+                Some(self.certificate(&grant.context().identity.tenant_id, plan, reference).await?)
             }
         };
         let (path, query) = (message.target.path.as_str(), message.target.query.as_ref());
         let query = query.map(crate::target::Query::as_str);
-        let Some((prepared, record, usage)) = attached else {
-            return Ok(Outgoing {
-                path_and_query: placement::without_secret(path, query)?,
-                needles: None,
-                usage: None,
-            });
+        let Some(usage) = usage else {
+            let path_and_query = placement::without_secret(path, query)?;
+            return Ok(Outgoing { path_and_query, needles: None, usage: None, certificate });
         };
-        let path_and_query = prepared.apply(&mut message.headers, path, query)?;
+        let (ready, record) = usage.attached();
+        let (path_and_query, needles) = match ready {
+            Ready::Token(prepared) => {
+                (prepared.apply(&mut message.headers, path, query)?, prepared.needles())
+            }
+            Ready::Signer(keys, needles) => {
+                let Signed { path_and_query, needles } = self.sign(&keys, needles, message, grant).await?;
+                (path_and_query, needles)
+            }
+        };
         message.entry.credentialed(record, started.elapsed());
-        Ok(Outgoing { path_and_query, needles: prepared.needles(), usage: Some(usage) })
+        Ok(Outgoing { path_and_query, needles, usage: Some(usage), certificate })
+    }
+
+    /// Signs the request as it will be sent.
+    async fn sign(
+        &self,
+        signer: &Signer,
+        needles: Option<Arc<Needles>>,
+        message: &mut Message,
+        grant: &Grant,
+    ) -> Result<Signed, Reason> {
+        let how = grant.plan().and_then(|plan| plan.credential.as_ref());
+        match (how, signer) {
+            (Some(CredentialSpec::Obtained(obtained)), signer) => match (&obtained.how, signer) {
+                (How::Aws(how), Signer::Aws(keys)) => {
+                    signing::sign_for_aws(how, keys, needles, message, grant, &self.room).await
+                }
+                (How::Signature(how), Signer::Values(values)) => {
+                    signing::sign_by_template(how, values, needles, message, grant, &self.room).await
+                }
+                _ => Err(Reason::InternalError { error: "BUG: a signature of another kind".to_owned() }),
+            },
+            _ => Err(Reason::InternalError { error: "BUG: a signature without a plan".to_owned() }),
+        }
+    }
+
+    /// What egret shows in the handshake with the upstream.
+    async fn certificate(
+        &self,
+        tenant_id: &TenantId,
+        plan: &Plan,
+        reference: &CertificateRef,
+    ) -> Result<Arc<ClientCertificate>, Reason> {
+        let key = (tenant_id.clone(), plan.integration_id.clone());
+        if let Some(shown) = self.certificates.get(&key)
+            && shown.reference == *reference
+            && shown.since.elapsed() < CERTIFICATE_READ_AGAIN
+        {
+            return Ok(shown.certificate.clone());
+        }
+        let sources = Sources { store: &self.store, tenant: tenant_id };
+        let certificate =
+            workshop::certificate(reference, sources).await.map_err(|failure| failure.reason())?;
+        let shown =
+            Shown { reference: reference.clone(), certificate: certificate.clone(), since: Instant::now() };
+        self.certificates.insert(key, Arc::new(shown));
+        Ok(certificate)
     }
 
     /// Secrets that are attached as they are.
@@ -196,7 +284,7 @@ impl Credentials {
         plan: &Plan,
         spec: &Arc<Obtained>,
         grant: &Grant,
-        message: &Message,
+        caller: Option<Arc<Secret>>,
     ) -> Result<Usage, Reason> {
         let context = grant.context();
         let owner = match &context.tier {
@@ -208,8 +296,14 @@ impl Credentials {
             integration: plan.integration_id.clone(),
             owner,
         };
-        let exchanges = matches!(&spec.how, How::Minted(recipe) if recipe.owner == Owned::Caller);
-        let caller = message.caller_token.clone().filter(|_| exchanges);
+        let exchanges = match &spec.how {
+            How::Minted(recipe) => recipe.owner == Owned::Caller,
+            How::Aws(aws) => {
+                aws.role.as_ref().is_some_and(|role| role.web_identity == Some(WebIdentity::Caller))
+            }
+            _ => false,
+        };
+        let caller = caller.filter(|_| exchanges);
         let digest = caller.as_ref().map(|token| token.sha256());
         let key = TokenKey { connection, caller: digest };
         let work = Work { key, spec: spec.clone(), caller, refused: None };

@@ -55,20 +55,36 @@ impl Message {
 }
 
 /// A request's body: streamed, or read whole where the policy has to see what it says.
-#[derive(Debug)]
 pub enum RequestBody {
     /// As it comes from the client.
     Stream(Incoming),
     /// All of it, and the room in memory that it takes.
     Whole(Full<Bytes>, Vec<OwnedSemaphorePermit>),
+    /// As it comes from the client, and changed on the way: signed anew.
+    Made(StreamBody),
+}
+
+impl std::fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stream(_) => "Stream(..)",
+            Self::Whole(..) => "Whole(..)",
+            Self::Made(_) => "Made(..)",
+        })
+    }
 }
 
 impl RequestBody {
+    /// No body.
+    pub fn nothing() -> Self {
+        Self::Whole(Full::default(), Vec::new())
+    }
+
     /// The same body once more, where it can be had: none at all, or one that was read whole.
     pub fn again(&self) -> Option<Self> {
         match self {
-            Self::Stream(stream) if stream.is_end_stream() => Some(Self::Whole(Full::default(), Vec::new())),
-            Self::Stream(_) => None,
+            Self::Stream(stream) if stream.is_end_stream() => Some(Self::nothing()),
+            Self::Stream(_) | Self::Made(_) => None,
             Self::Whole(whole, _) => Some(Self::Whole(whole.clone(), Vec::new())),
         }
     }
@@ -85,6 +101,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx).map_err(Into::into),
             Self::Whole(whole, _) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+            Self::Made(made) => made.as_mut().poll_frame(cx),
         }
     }
 
@@ -92,6 +109,7 @@ impl Body for RequestBody {
         match self {
             Self::Stream(stream) => stream.is_end_stream(),
             Self::Whole(whole, _) => whole.is_end_stream(),
+            Self::Made(made) => made.is_end_stream(),
         }
     }
 
@@ -99,6 +117,7 @@ impl Body for RequestBody {
         match self {
             Self::Stream(stream) => stream.size_hint(),
             Self::Whole(whole, _) => whole.size_hint(),
+            Self::Made(made) => made.size_hint(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     approve::Approved,
     decide::Grant,
     message::Message,
-    plan::{CredentialSpec, Plan},
+    plan::{CredentialSpec, How, Plan},
 };
 
 mod class;
@@ -100,12 +100,18 @@ fn judge(name: &HeaderName, plan: Option<&Plan>) -> Class {
     let is_kept = || plan.service.keep.request_headers.contains(name);
     match class {
         Class::HopByHop | Class::Identity | Class::Override => class,
+        // How the body is signed is the client's to say; whoever signs anew takes the rest out.
+        Class::AwsSignature if name == "x-amz-content-sha256" && signs_for_aws(plan) => Class::Plain,
         _ if is_slot() || plan.service.strip.headers.iter().any(|other| same(other, name)) => {
             Class::Authentication
         }
         _ if is_kept() && name != header::AUTHORIZATION => Class::Plain,
         _ => class,
     }
+}
+
+fn signs_for_aws(plan: &Plan) -> bool {
+    matches!(&plan.credential, Some(CredentialSpec::Obtained(obtained)) if matches!(obtained.how, How::Aws(_)))
 }
 
 /// Whether many servers take these for one header: CGI and WSGI read `-` and `_` alike.

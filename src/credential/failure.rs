@@ -86,6 +86,16 @@ impl Failure {
         }
     }
 
+    /// The failure of a credential that no person gave: what a provider says of a grant, it says of the client here.
+    pub(super) fn of_no_grant(self) -> Self {
+        match self {
+            Self::Refused(verdict) if verdict.class == ErrorClass::Revoked => {
+                Self::Refused(Verdict { class: ErrorClass::Misconfigured, ..verdict })
+            }
+            other => other,
+        }
+    }
+
     /// Whether it may pass by itself.
     pub(super) fn is_transient(&self) -> bool {
         match self {

@@ -12,13 +12,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    engine::Work,
     failure::Failure,
     placement::Prepared,
+    signing::{self, Signer},
     source::{Moment, StoredStamp},
 };
 use crate::{
     audit,
     plan::Obtained,
+    scrub::Needles,
     secret::{Secret, sha256_hex},
 };
 
@@ -31,7 +34,7 @@ const SKEW: Duration = Duration::from_secs(5);
 
 /// A token that can be used now, formatted for its places.
 pub(super) struct Live {
-    pub(super) prepared: Arc<Prepared>,
+    pub(super) ready: Ready,
     /// What it was obtained by; a reload may bring another under the same name.
     spec: Arc<Obtained>,
     born: Instant,
@@ -47,6 +50,15 @@ pub(super) struct Live {
     forced: bool,
     /// Whether anybody used it: what nobody uses is not renewed.
     used: AtomicBool,
+}
+
+/// What is attached.
+#[derive(Clone)]
+pub(super) enum Ready {
+    /// A token, formatted for its places.
+    Token(Arc<Prepared>),
+    /// What signs each request, and what must not come back.
+    Signer(Arc<Signer>, Option<Arc<Needles>>),
 }
 
 /// How long a token is good, and from when on it is renewed.
@@ -78,7 +90,6 @@ pub(super) struct Material {
 
 impl Live {
     pub(super) fn new(spec: Arc<Obtained>, material: Material, forced: bool) -> Result<Self, Failure> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let Material { token, kept, span, scopes, stored } = material;
         let mut found: HashMap<Box<str>, Arc<Secret>> = kept.into_iter().collect();
         found.insert("token".into(), token);
@@ -91,13 +102,29 @@ impl Live {
         };
         let prepared = Prepared::make(&spec.places, found, record);
         let prepared = prepared.map_err(|missing| Failure::Missing(missing.to_string()))?;
+        Ok(Self::made(spec, Ready::Token(Arc::new(prepared)), span, stored, forced))
+    }
+
+    /// What signs requests, for so long.
+    pub(super) fn signing(work: &Work, ready: Ready, span: Span) -> Self {
+        Self::made(work.spec.clone(), ready, Some(span), None, work.refused.is_some())
+    }
+
+    fn made(
+        spec: Arc<Obtained>,
+        ready: Ready,
+        span: Option<Span>,
+        stored: Option<i64>,
+        forced: bool,
+    ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let born = Instant::now();
         let ends = span.map(|span| {
             let skew = SKEW.min(span.lifetime / 10);
             born + span.lifetime.saturating_sub(skew)
         });
-        Ok(Self {
-            prepared: Arc::new(prepared),
+        Self {
+            ready,
             spec,
             born,
             ends,
@@ -106,7 +133,7 @@ impl Live {
             stored: stored.map(StoredStamp::now),
             forced,
             used: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Whether it may be sent, for this plan.
@@ -132,6 +159,11 @@ impl Live {
         self.forced && self.age() < FORCED_EVERY
     }
 
+    /// Whether another one may help where it is refused. Signatures are new for each request as it is.
+    pub(super) fn is_renewable(&self) -> bool {
+        matches!(self.ready, Ready::Token(_)) && !self.is_proven()
+    }
+
     fn age(&self) -> Duration {
         self.born.elapsed()
     }
@@ -141,7 +173,20 @@ impl Live {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
-        audit::Credential { token_age_bucket: bucket(self.age()), ..self.prepared.record() }
+        let record = match &self.ready {
+            Ready::Token(prepared) => prepared.record(),
+            Ready::Signer(signer, _) => audit::Credential {
+                kind: self.spec.kind,
+                reference: self.spec.kind.into(),
+                scopes_hash: None,
+                token_age_bucket: "",
+                masked: match &**signer {
+                    Signer::Aws(keys) => signing::shown(keys),
+                    Signer::Values(_) => None,
+                },
+            },
+        };
+        audit::Credential { token_age_bucket: bucket(self.age()), ..record }
     }
 
     pub(super) fn was_used(&self) -> bool {

@@ -371,6 +371,7 @@ fn nothing_prints_a_secret() {
         path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"),
         needles: None,
         usage: None,
+        certificate: None,
     };
     assert_eq!(format!("{outgoing:?}"), "Outgoing(..)");
     assert!(!format!("{:?}", credentials(nowhere())).contains("secret"));

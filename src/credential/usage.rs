@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{
     engine::{Engine, Refused, Work},
     failure::{Failure, Seen, Verdict},
-    live::Live,
-    placement::{Prepared, Static},
+    live::{Live, Ready},
+    placement::Static,
 };
 use crate::{
     audit,
@@ -54,10 +54,10 @@ impl Usage {
     }
 
     /// What is attached, and what the decision log says of it.
-    pub(super) fn token(&self) -> (Arc<Prepared>, audit::Credential) {
+    pub(super) fn attached(&self) -> (Ready, audit::Credential) {
         match &self.0 {
-            Kind::Static(fixed) => (fixed.prepared.clone(), fixed.prepared.record()),
-            Kind::Token { live, .. } => (live.prepared.clone(), live.using()),
+            Kind::Static(fixed) => (Ready::Token(fixed.prepared.clone()), fixed.prepared.record()),
+            Kind::Token { live, .. } => (live.ready.clone(), live.using()),
         }
     }
 
@@ -82,7 +82,7 @@ impl Usage {
             };
         };
         match (verdict.class, &self.0) {
-            (ErrorClass::Expired, Kind::Token { live, .. }) if live.is_proven() => {
+            (ErrorClass::Expired, Kind::Token { live, .. }) if !live.is_renewable() => {
                 Consequence::Refuse(Reason::CredentialRejected { code: verdict.code })
             }
             (ErrorClass::Expired, Kind::Token { .. }) => Consequence::Renew,
@@ -124,8 +124,10 @@ impl Usage {
             return Err(Reason::CredentialRejected { code: None });
         };
         *live = engine.obtain(after(work, live)).await.map_err(|failure| failure.reason())?;
-        let path_and_query = live.prepared.apply(headers, path, query)?;
-        Ok((path_and_query, live.prepared.needles()))
+        let Ready::Token(prepared) = &live.ready else {
+            return Err(Reason::CredentialRejected { code: None });
+        };
+        Ok((prepared.apply(headers, path, query)?, prepared.needles()))
     }
 
     /// Asks for another token in the place of one that was refused, without waiting for it.

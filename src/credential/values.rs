@@ -52,6 +52,11 @@ impl Values {
         Self { known: HashMap::new(), now }
     }
 
+    /// The same values at another time.
+    pub(super) fn at(&self, now: SystemTime) -> Self {
+        Self { known: self.known.clone(), now }
+    }
+
     pub(super) fn now(&self) -> SystemTime {
         self.now
     }

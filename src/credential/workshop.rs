@@ -53,15 +53,14 @@ impl Workshop {
     /// Has a token.
     pub(super) async fn make(&self, work: &Work) -> Outcome {
         let live = match &work.spec.how {
-            How::Minted(recipe) => self.mint(recipe, work).await?,
+            How::Minted(recipe) => self.mint(recipe, work).await.map_err(Failure::of_no_grant)?,
             How::Authorized(authorization) => self.authorized(authorization, work).await?,
             How::Deposited => self.deposited(work).await?,
             How::Undescribed(name) => {
                 return Err(Failure::Missing(format!("the policy does not describe the provider `{name}`")));
             }
-            How::Aws(_) | How::Signature(_) => {
-                return Err(Failure::Missing("BUG: a signature is no token".to_owned()));
-            }
+            How::Aws(aws) => self.aws(aws, work).await?,
+            How::Signature(signature) => self.signature(signature, work).await?,
         };
         Ok(Arc::new(live))
     }

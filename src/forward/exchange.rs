@@ -21,6 +21,7 @@ use crate::{
     refusal::{Manner, Reason, Refusal},
     scrub::{Needles, narrow_accept_encoding},
     target::{Method, Scheme},
+    tls::ClientCertificate,
 };
 
 /// What remains of a message once its request is written.
@@ -32,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) needles: Option<Arc<Needles>>,
     /// What the answer may say about the credential.
     pub(super) usage: Option<Usage>,
+    /// What egret shows in the handshake, where the upstream asks who connects.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// What it takes to send the request once more with another token; none where it cannot be.
     pub(super) again: Option<Again>,
     /// Whether it was.
@@ -86,7 +89,7 @@ impl Exchange {
         let mut request = Request::new(OutgoingBody::new(body, limit, trailers.clone(), progress.clone()));
         *request.method_mut() = method.into();
         *request.headers_mut() = headers;
-        let Outgoing { path_and_query, needles, usage } = outgoing;
+        let Outgoing { path_and_query, needles, usage, certificate } = outgoing;
         *request.uri_mut() = Uri::from(path_and_query);
         let mut this = Self {
             method,
@@ -95,6 +98,7 @@ impl Exchange {
             grant,
             needles,
             usage,
+            certificate,
             again: None,
             renewed: false,
             reading,
@@ -170,6 +174,7 @@ impl Exchange {
             scheme,
             service: self.plan().map(|plan| plan.service.id.clone()),
             http1_only: self.upgrade.is_some(),
+            certificate: self.certificate.as_ref().and_then(|certificate| certificate.thumbprint()),
         }
     }
 

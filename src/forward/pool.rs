@@ -35,6 +35,8 @@ pub(super) struct Key {
     pub(super) service: Option<ServiceId>,
     /// Whether only HTTP/1.1 was offered, as an upgrade needs it.
     pub(super) http1_only: bool,
+    /// SHA-256 of the certificate that was shown in the handshake.
+    pub(super) certificate: Option<[u8; 32]>,
 }
 
 /// What is known of an open connection.

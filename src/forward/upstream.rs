@@ -36,7 +36,7 @@ use crate::{
     refusal::{Reason, Refusal},
     scrub::{UnknownEncoding, scrub_answer},
     target::Scheme,
-    tls::{ClientTls, Trust},
+    tls::{ClientCertificate, ClientTls, Trust},
 };
 
 /// How long the upstream may take, where a service does not say otherwise. Model APIs think for minutes.
@@ -162,7 +162,7 @@ impl Upstream {
             exchange.plan().and_then(|plan| plan.service.response_timeout).unwrap_or(RESPONSE_TIMEOUT);
         let progress = exchange.progress.clone();
         loop {
-            let chosen = self.connection(&key, exchange.reach()).await?;
+            let chosen = self.connection(&key, exchange.reach(), exchange.certificate.as_ref()).await?;
             let reused = chosen.reused;
             exchange.entry.connected(chosen.facts(), chosen.took);
             let (sent, back) = match chosen.sender {
@@ -200,7 +200,12 @@ impl Upstream {
     }
 
     /// A kept connection whose address the service may still use, or a new one.
-    async fn connection(&self, key: &Arc<Key>, reach: &PrivateReach) -> Result<Chosen, Reason> {
+    async fn connection(
+        &self,
+        key: &Arc<Key>,
+        reach: &PrivateReach,
+        certificate: Option<&Arc<ClientCertificate>>,
+    ) -> Result<Chosen, Reason> {
         if let Some(chosen) = self.kept(key, reach) {
             return Ok(chosen);
         }
@@ -212,7 +217,7 @@ impl Upstream {
         {
             return Ok(chosen);
         }
-        let chosen = self.open(key, reach).await.map_err(reason);
+        let chosen = self.open(key, reach, certificate).await.map_err(reason);
         drop(first);
         chosen
     }
@@ -226,7 +231,12 @@ impl Upstream {
         Some(Chosen { sender, link, reused: true, attempts: 0, took: None })
     }
 
-    async fn open(&self, key: &Arc<Key>, reach: &PrivateReach) -> Result<Chosen, DialError> {
+    async fn open(
+        &self,
+        key: &Arc<Key>,
+        reach: &PrivateReach,
+        certificate: Option<&Arc<ClientCertificate>>,
+    ) -> Result<Chosen, DialError> {
         let started = Instant::now();
         let dialled = self.connector.dial(&key.authority, reach).await?;
         let attempts = dialled.attempts;
@@ -234,7 +244,10 @@ impl Upstream {
             let link = Link { peer: dialled.peer, tls: None };
             (self.http1(key, TokioIo::new(dialled.stream)).await?, link)
         } else {
-            let config = self.sessions(&key.tenant).config(key.http1_only);
+            let config = match certificate {
+                None => self.sessions(&key.tenant).config(key.http1_only),
+                Some(certificate) => self.trust.client_with(certificate).ok(),
+            };
             let config =
                 config.ok_or(DialError::Tls { certificate: false, error: "no TLS configuration".into() })?;
             let secured = self.connector.secure(&key.authority.host, config, dialled.stream).await?;

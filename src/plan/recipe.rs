@@ -23,8 +23,6 @@ pub struct Recipe {
     pub steps: Box<[Step]>,
     /// What is shown to the token endpoint in the handshake, where it asks for that.
     pub certificate: Option<CertificateRef>,
-    /// Whether tokens are bound to a key of egret's, which signs each use (RFC 9449).
-    pub dpop: bool,
     /// Whose token it is.
     pub owner: Owned,
     /// How long before its end a token is renewed; at most half its life.

@@ -71,7 +71,7 @@ class Servers:
         if smoke:
             command = [self.place.python, "-B", HERE / "smoke"]
         else:
-            command = ["cargo", "test", "--locked", "--test", "providers", *cargo]
+            command = ["cargo", "test", "--locked", "--test", "providers", *(cargo or ["--", "--include-ignored", "--test-threads=1"])]
         environment = os.environ | {"EGRET_PROVIDERS": str(path)}
         return subprocess.run(list(map(str, command)), cwd=ROOT, env=environment).returncode
 

@@ -59,7 +59,7 @@ pub(super) async fn carried(engine: &Arc<Engine>, work: Work) -> Result<(http::H
         let reason = failure.reason();
         format!("{} {}", reason.facts().code, reason.for_operator().unwrap_or_default())
     })?;
-    let (prepared, _) = usage.token();
+    let (super::super::live::Ready::Token(prepared), _) = usage.attached() else { panic!("not a token") };
     let mut headers = http::HeaderMap::new();
     let path = prepared.apply(&mut headers, "/x", Some("a=1")).unwrap();
     Ok((headers, path.as_str().to_owned()))

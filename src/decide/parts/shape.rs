@@ -225,7 +225,6 @@ record!(OAUTH: "A grant that a person gives.", requires [&["provider"]], {
     "key_id": Shape::Text, "`kid`.";
     "algorithm": ALGORITHM, "How it signs; `RS256` when not said.";
     "certificate": Shape::Record(&CERTIFICATE), "What the client shows in the handshake (`tls_client_auth`).";
-    "dpop": Shape::Flag, "Whether tokens are bound to a key of egret's (RFC 9449).";
     "vars": Shape::Map(word, &Shape::Text), "Values for the variables of the provider's URLs.";
     "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
@@ -261,7 +260,6 @@ record!(CLIENT_CREDENTIALS: "A token for the client itself (RFC 6749 §4.4).", r
     "algorithm": ALGORITHM, "How it signs; `RS256` when not said.";
     "assertion": Shape::Form(reference), "A token that stands for the client, such as a pod's projected one.";
     "certificate": Shape::Record(&CERTIFICATE), "What the client shows in the handshake (`tls_client_auth`).";
-    "dpop": Shape::Flag, "Whether tokens are bound to a key of egret's (RFC 9449).";
     "scopes": Shape::List(&Shape::Text), "What is asked for.";
     "audience": Shape::Text, "For whom the token is.";
     "resource": Shape::Text, "Where it is used (RFC 8707).";
@@ -337,6 +335,7 @@ record!(GITHUB_APP: "An installation of a GitHub App.", requires [&["app_id"], &
     "repositories": Shape::List(&Shape::Text), "Only these.";
     "permissions": Shape::Map(any, &Shape::Words(&["read", "write", "admin"])), "Only these.";
     "api_url": Shape::Form(url), "The REST interface; `https://api.github.com` when not said.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether the REST interface may be at a private address.";
     "attach": Shape::Record(&ATTACH), "Where the token goes, if not where the service wants it.";
 });
 
@@ -370,6 +369,7 @@ record!(AWS_SIGV4: "Requests signed for AWS.", requires [], {
     "policy": Shape::Text, "What the session may do at most, as JSON.";
     "external_id": Shape::Text, "What the role's owner asks for.";
     "sts_url": Shape::Form(url), "The token service; the region's when not said.";
+    "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether the token service may be at a private address, such as a VPC endpoint.";
     "region": Shape::Text, "The region; from the host when not said.";
     "service": Shape::Text, "The service; from the host when not said.";
 });

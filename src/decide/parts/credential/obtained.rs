@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, header};
 
 use super::{
-    super::{provider, shape},
+    super::{provider, service, shape},
     Around, Attach,
     places::{self, Placeholders, References, Slots as _, is_reference, is_word},
 };
@@ -18,8 +18,8 @@ use crate::{
     },
     fetch::FetchUrl,
     plan::{
-        BodyForm, CertificateRef, Half, How, JsonTemplate, Obtained, Placement, Provider, SecretRef, Step,
-        StepBody, Template, TokenPlaces,
+        BodyForm, CertificateRef, Half, How, JsonTemplate, Obtained, Placement, PrivateReach, Provider,
+        SecretRef, Step, StepBody, Template, TokenPlaces,
     },
 };
 
@@ -164,6 +164,12 @@ impl Keys<'_, '_> {
         }
     }
 
+    /// Which private addresses may be dialled for it.
+    fn private(&mut self) -> PrivateReach {
+        let node = self.fields.get("allow_private_addresses");
+        node.map_or(PrivateReach::Nowhere, |node| service::read_private(node, self.findings))
+    }
+
     fn certificate(&mut self) -> Option<CertificateRef> {
         let node = self.fields.get("certificate")?;
         super::read_certificate(node, self.around, self.findings)
@@ -303,7 +309,7 @@ impl Provider {
             reuse_grace: None,
             ahead: None,
             errors: Box::default(),
-            private: crate::plan::PrivateReach::Nowhere,
+            private: PrivateReach::Nowhere,
         }
     }
 

@@ -50,7 +50,6 @@ fn minted(values: Values, assertions: Vec<(Box<str>, Assertion)>, steps: Vec<Ste
         assertions: assertions.into(),
         steps: steps.into(),
         certificate: None,
-        dpop: false,
         owner,
         ahead: None,
     }))
@@ -86,7 +85,7 @@ impl Keys<'_, '_> {
         }
         let step = Step {
             method: http::Method::POST,
-            private: reach_of(&url),
+            private: self.private(),
             url,
             headers: Box::new([
                 (header::ACCEPT, Template::text("application/vnd.github+json")),

@@ -1,7 +1,7 @@
 //! Requests signed for AWS: with keys, or with those of a role.
 
 use super::Keys;
-use crate::plan::{AwsKeys, AwsRole, AwsSigV4, How, PrivateReach, WebIdentity};
+use crate::plan::{AwsKeys, AwsRole, AwsSigV4, How, WebIdentity};
 
 impl Keys<'_, '_> {
     pub(super) fn aws_sigv4(&mut self) -> Option<How> {
@@ -24,7 +24,15 @@ impl Keys<'_, '_> {
             self.findings
                 .report(self.node.span, "a role is assumed with keys or with a token, not with both");
         }
-        for key in ["web_identity", "session_name", "duration", "policy", "external_id", "sts_url"] {
+        for key in [
+            "web_identity",
+            "session_name",
+            "duration",
+            "policy",
+            "external_id",
+            "sts_url",
+            "allow_private_addresses",
+        ] {
             if self.has(key) && !self.has("role_arn") {
                 self.findings
                     .report(self.node.span, format!("`{key}` belongs to `role_arn`, which is not there"));
@@ -38,7 +46,7 @@ impl Keys<'_, '_> {
                     |region| format!("https://sts.{region}.amazonaws.com/"),
                 );
                 let url = self.parse_url(&sts.unwrap_or(usual), self.node.span, "sts_url")?;
-                let private = if url.is_loopback() { PrivateReach::Anywhere } else { PrivateReach::Nowhere };
+                let private = self.private();
                 let web_identity = match web_identity {
                     Some(reference) => Some(WebIdentity::Read(reference)),
                     None => (!keys).then_some(WebIdentity::Caller),

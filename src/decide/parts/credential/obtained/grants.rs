@@ -32,7 +32,7 @@ fn named(name: &str) -> (Box<str>, Template) {
 // All keys are read before the first `?`, so that every mistake is reported.
 impl Keys<'_, '_> {
     pub(super) fn oauth(&mut self) -> Option<How> {
-        let (scopes, dpop) = (self.texts("scopes"), self.flag("dpop"));
+        let scopes = self.texts("scopes");
         let provider = self.provider("provider");
         let described = provider.is_some();
         let provider = provider.unwrap_or_else(|| Provider::at("https://provider.invalid/").into());
@@ -91,7 +91,7 @@ impl Keys<'_, '_> {
             poll: request(token, poll, &[]),
             refresh: request(refresh, renew, &provider.refresh_params),
             revoke: revoke.map(|url| request(url, give_back, &[])),
-            recipe: recipe(client, Vec::new(), Owned::Integration, dpop, &provider),
+            recipe: recipe(client, Vec::new(), Owned::Integration, &provider),
             scopes: scopes.into_iter().map(Into::into).collect(),
             scope_separator: provider.scope_separator.clone(),
             rotation: provider.rotation,
@@ -100,7 +100,7 @@ impl Keys<'_, '_> {
     }
 
     pub(super) fn client_credentials(&mut self) -> Option<How> {
-        let (scopes, params, dpop) = (self.texts("scopes"), self.params("params"), self.flag("dpop"));
+        let (scopes, params) = (self.texts("scopes"), self.params("params"));
         let (audience, resource) = (self.text("audience"), self.text("resource"));
         let grant_type = self.text("grant_type").unwrap_or_else(|| "client_credentials".to_owned());
         let Some(provider) = self.issuer("provider") else { return self.undescribed("provider") };
@@ -113,7 +113,7 @@ impl Keys<'_, '_> {
             .chain(resource.map(|text| constant("resource", &text)))
             .chain(params);
         let step = token_request(&provider, url, grant, &client);
-        Some(How::Minted(Box::new(recipe(client, vec![step], Owned::Integration, dpop, &provider))))
+        Some(How::Minted(Box::new(recipe(client, vec![step], Owned::Integration, &provider))))
     }
 
     pub(super) fn jwt_bearer(&mut self) -> Option<How> {
@@ -164,7 +164,7 @@ impl Keys<'_, '_> {
             .chain(provider.scopes(&scopes))
             .chain(params);
         let step = token_request(&provider, url, grant, &client);
-        Some(How::Minted(Box::new(recipe(client, vec![step], Owned::Integration, false, &provider))))
+        Some(How::Minted(Box::new(recipe(client, vec![step], Owned::Integration, &provider))))
     }
 
     pub(super) fn token_exchange(&mut self) -> Option<How> {
@@ -210,7 +210,7 @@ impl Keys<'_, '_> {
         grant.extend(provider.scopes(&scopes));
         grant.extend(params);
         let step = token_request(&provider, url, grant, &client);
-        Some(How::Minted(Box::new(recipe(client, vec![step], owner, false, &provider))))
+        Some(How::Minted(Box::new(recipe(client, vec![step], owner, &provider))))
     }
 
     /// A provider that is named and not described: the policy loads, and requests are refused until it is.
@@ -245,13 +245,12 @@ fn device_step(provider: &Provider, url: crate::fetch::FetchUrl, client: &Client
     provider.step(url, joined(params), &client.headers)
 }
 
-fn recipe(client: Client, steps: Vec<Step>, owner: Owned, dpop: bool, provider: &Provider) -> Recipe {
+fn recipe(client: Client, steps: Vec<Step>, owner: Owned, provider: &Provider) -> Recipe {
     Recipe {
         values: client.values.into(),
         assertions: client.assertions.into(),
         steps: steps.into(),
         certificate: client.certificate,
-        dpop,
         owner,
         ahead: provider.ahead,
     }

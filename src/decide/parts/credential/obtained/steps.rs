@@ -9,7 +9,7 @@ use crate::{
             reader::{self, Fields},
             yaml::{Key, Node, Value},
         },
-        parts::{service, shape},
+        parts::shape,
     },
     plan::{
         AnswerShape, Half, How, JsonTemplate, Owned, PrivateReach, Recipe, Signature, Step, StepBody,
@@ -24,10 +24,7 @@ impl Keys<'_, '_> {
     pub(super) fn login(&mut self) -> Option<How> {
         let values = self.values();
         let (certificate, ahead) = (self.certificate(), self.duration("ahead"));
-        let private = self
-            .fields
-            .get("allow_private_addresses")
-            .map_or(PrivateReach::Nowhere, |node| service::read_private(node, self.findings));
+        let private = self.private();
         let mut names: Vec<String> = values.iter().map(|(name, _)| name.to_string()).collect();
         let node = self.fields.get("steps")?;
         let items = reader::items(node, "`steps`", self.findings)?;
@@ -48,7 +45,6 @@ impl Keys<'_, '_> {
             assertions: Box::default(),
             steps: steps.into_iter().collect::<Option<_>>()?,
             certificate,
-            dpop: false,
             owner: Owned::Integration,
             ahead,
         })))
