@@ -13,6 +13,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::Path,
@@ -399,6 +400,64 @@ fn a_key_that_its_owner_deposits_is_that_person_s_alone() {
     let before = api.seen().len();
     assert_eq!(ask(ANN).code(), "credential_rejected");
     assert_eq!(api.seen().len(), before + 1);
+}
+
+/// The forms in which a secret might stand somewhere.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+    let bytes = secret.as_bytes();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let utf16 = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut all = vec![bytes.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), utf16];
+    for skip in 0..3 {
+        // Somewhere in a longer text, so without the ends that its neighbours change.
+        let encoded = [STANDARD.encode(&bytes[skip..]), URL_SAFE_NO_PAD.encode(&bytes[skip..])];
+        all.extend(encoded.map(|text| text.trim_end_matches('=')[..12].as_bytes().to_vec()));
+    }
+    all.push(bytes.iter().rev().copied().collect());
+    all
+}
+
+#[test]
+fn nothing_of_a_connection_can_be_read_from_files_processes_or_outputs() {
+    let Scene { provider, house, _idp, api: _api } = scene();
+    let dir = house.dir.path().to_owned();
+    let (waiting, _, asked) = connect(&dir, &[]);
+    browse(&asked["redirect_uri"], &format!("state={}&code=c0de", asked["state"]));
+    assert_eq!(waiting.end().0, 0);
+    let secrets =
+        ["at-planted-1", "rt-planted-1", &provider.calls()[0]["code_verifier"]].map(ToOwned::to_owned);
+    let running = house.start();
+    assert_eq!(ask(&running, Some(ANN), GET).status, 200);
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(dir.join("state")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name != "store.key") {
+            texts.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    assert!(
+        texts.iter().any(|(name, bytes)| name.contains("egret.db") && bytes.len() > 4096),
+        "the store is there"
+    );
+    for file in ["cmdline", "environ", "status", "maps", "mountinfo"] {
+        texts
+            .push((file.to_owned(), fs::read(format!("/proc/{}/{file}", running.pid())).unwrap_or_default()));
+    }
+    let (out, err) = listed(&dir);
+    let page = running.page("/metrics").1;
+    texts.extend([("list".to_owned(), (out + &err).into_bytes()), ("metrics".to_owned(), page.into_bytes())]);
+    texts.push(("log".to_owned(), running.everything().into_bytes()));
+    for secret in &secrets {
+        for form in forms(secret) {
+            for (name, text) in &texts {
+                assert!(!text.windows(form.len()).any(|window| window == form), "{secret} is in {name}");
+            }
+        }
+    }
 }
 
 /// A browser that keeps its cookie.
