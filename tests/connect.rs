@@ -409,7 +409,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
     };
     let bytes = secret.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = egret::secret::hex(bytes);
     let utf16 = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut all = vec![bytes.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), utf16];
     for skip in 0..3 {
