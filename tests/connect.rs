@@ -415,7 +415,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     for skip in 0..3 {
         // Somewhere in a longer text, so without the ends that its neighbours change.
         let encoded = [STANDARD.encode(&bytes[skip..]), URL_SAFE_NO_PAD.encode(&bytes[skip..])];
-        all.extend(encoded.map(|text| text.trim_end_matches('=')[..12].as_bytes().to_vec()));
+        all.extend(encoded.map(|text| text.trim_end_matches('=').as_bytes()[..12].to_vec()));
     }
     all.push(bytes.iter().rev().copied().collect());
     all
