@@ -21,6 +21,7 @@ pub mod scrub;
 pub mod fetch;
 pub mod sigv4;
 pub mod settings;
+pub mod exec;
 pub mod store;
 pub mod ca;
 

@@ -321,6 +321,7 @@ fn secret(source: &SecretSource) -> Result<Secret, StartError> {
         SecretSource::File(path) => {
             std::fs::read(path).map_err(|e| missing(&format_args!("{}: {e}", path.display())))?
         }
+        SecretSource::Exec(_) => return Err(missing(&"BUG: the settings accept no program here")),
     };
     while bytes.last().is_some_and(u8::is_ascii_whitespace) {
         bytes.pop();

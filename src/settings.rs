@@ -8,6 +8,7 @@ mod file;
 mod issuers;
 mod layers;
 mod said;
+mod sources;
 
 pub(crate) use issuers::problems;
 pub use issuers::{
@@ -15,12 +16,17 @@ pub use issuers::{
 };
 pub use layers::{Given, Origin, Shown};
 pub use said::{Span, parse_span};
+pub use sources::{
+    AccessKeyId, AwsSmKeys, AwsSmSettings, MountKind, Program, RemoteSettings, SourceSettings, VaultAuth,
+    VaultSettings,
+};
 
 use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -70,6 +76,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where people connect integrations.
     pub connect: ConnectUrl,
+    /// Where secrets outside of egret are read.
+    pub sources: SourceSettings,
 }
 
 impl Settings {
@@ -79,7 +87,8 @@ impl Settings {
             StoreUrl::Read(source) => Some(source),
             StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) => None,
         };
-        self.upstream.proxy_credentials.iter().chain(url).chain([&self.store.key]).chain(&self.store.old_keys)
+        let store = url.into_iter().chain([&self.store.key]).chain(&self.store.old_keys);
+        self.upstream.proxy_credentials.iter().chain(store).chain(self.sources.secret_sources())
     }
 }
 
@@ -172,6 +181,8 @@ pub enum SecretSource {
     Env(String),
     /// `file:PATH`.
     File(PathBuf),
+    /// `exec:NAME`, from a program of `sources.exec`: the keys of the store alone.
+    Exec(Arc<Program>),
 }
 
 impl fmt::Display for SecretSource {
@@ -179,6 +190,7 @@ impl fmt::Display for SecretSource {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Exec(program) => write!(f, "exec:{}", program.name),
         }
     }
 }

@@ -20,9 +20,9 @@ use std::{
 const ROOMS: [&str; 9] =
     ["listen", "identify", "decide", "limit", "approve", "strip", "credential", "record", "forward"];
 /// Words and tools.
-const FLOOR: [&str; 20] = [
+const FLOOR: [&str; 21] = [
     "context", "target", "secret", "json", "mcp", "graphql", "message", "refusal", "standing", "audit",
-    "metrics", "tls", "connect", "plan", "scrub", "fetch", "sigv4", "settings", "store", "ca",
+    "metrics", "tls", "connect", "plan", "scrub", "fetch", "sigv4", "settings", "exec", "store", "ca",
 ];
 /// All rooms together, and the doors to them.
 const PROGRAM: [&str; 6] = ["proxy", "admin", "serve", "telemetry", "cli", "main"];

@@ -308,7 +308,7 @@ fn table() -> Vec<Row> {
         ),
         (Place::Guard, &["DELETE **", "s DELETE /a/**", "GET|PUT /**", "\" s  DELETE  ** \"", "s graphql mutation", "s grpc /a.B/*"], &["DELETE", "DELETE /a/../b", "DELETE /a/**/b", "DELET **", "s DELETE a", "s t DELETE **", "DELETE ***", "s grpc /a", "s graphql subscription x"]),
         (Place::Limit, &["120/min", "1/s", "0120/h"], &["0/min", "120/minute", "120", "-1/min", "1.5/s", "/s"]),
-        (Place::Credential, &["\"env:A_1\"", "\"file:/run/x y\"", "\"secret:a/b-c.d\"", "\"vault:kv/a#b\"", "\"aws-sm:arn:aws:x\"", "\"aws-sm:n#k\"", "\"exec:op\""], &["\"env:A B\"", "\"env:\"", "\"env:1A\"", "\"file:\"", "\"vault:x\"", "\"vault:x#\"", "\"op://x\"", "ghp_plain", "\"secret:a b\"", "\"exec:a b\"", "\"aws-sm:a#b c\"", "12"]),
+        (Place::Credential, &["\"env:A_1\"", "\"file:/run/x y\"", "\"secret:a/b-c.d\"", "\"vault:kv/a#b\"", "\"aws-sm:arn:aws:x\"", "\"aws-sm:n#k\"", "\"exec:op\"", "\"remote:sts/a\""], &["\"env:A B\"", "\"env:\"", "\"env:1A\"", "\"file:\"", "\"vault:x\"", "\"vault:x#\"", "\"op://x\"", "ghp_plain", "\"secret:a b\"", "\"exec:a b\"", "\"remote:a b\"", "\"remote:\"", "\"aws-sm:a#b c\"", "12"]),
         (Place::Vault, &["\"Token env:A\"", "\"env:A\"", "{prefix: \"x \", secret: \"env:A\"}"], &["Token", "\"Token xenv:A\"", "{prefix: x}"]),
         (Place::TokenUrl, &["https://a.example/token", "https://a.example", "https://a.example:8443/x?y=1"], &["http://a.example/token", "a.example/token", "https://a..example/t", "https://a.example/../t", "https:///t"]),
         (Place::SecretPath, &["/bot*", "\"/a/*x\""], &["/bot", "/*/a", "/a**", "/*a*", "bot*", "\"/a//b*\""]),

@@ -123,8 +123,9 @@ pub(super) fn run(args: &RunArgs) -> Result<u8, StartError> {
             policy.current().secret_variables().into_iter().map(str::to_owned).collect();
         hidden.extend(settings.secret_sources().filter_map(|source| match source {
             SecretSource::Env(name) => Some(name.clone()),
-            SecretSource::File(_) => None,
+            SecretSource::File(_) | SecretSource::Exec(_) => None,
         }));
+        hidden.extend(settings.sources.inherited().map(str::to_owned));
         variables.extend(hidden.into_iter().map(|name| (name, env::PLACEHOLDER.to_owned())));
         let code = supervise(&args.command, variables).await;
         running.stop().await;

@@ -223,9 +223,10 @@ impl Sources<'_> {
                 .map(|secret| Read { secret, stamp: Stamp::Environment }),
             SecretRef::File(path) => read_file(path),
             SecretRef::Store(name) => self.read_stored(name).await,
-            SecretRef::Vault { .. } | SecretRef::AwsSecretsManager { .. } | SecretRef::Exec(_) => {
-                Err(Flaw::NotYet)
-            }
+            SecretRef::Vault { .. }
+            | SecretRef::AwsSecretsManager { .. }
+            | SecretRef::Exec(_)
+            | SecretRef::Remote(_) => Err(Flaw::NotYet),
         };
         read.map_err(|flaw| Missing::new(reference, flaw))
     }

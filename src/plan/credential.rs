@@ -37,6 +37,8 @@ pub enum SecretRef {
     },
     /// `exec:NAME`, from a program that the settings name.
     Exec(String),
+    /// `remote:NAME`, from a token exchange that the settings name.
+    Remote(String),
 }
 
 impl SecretRef {
@@ -63,11 +65,23 @@ impl SecretRef {
                 let text = Zeroizing::new(fs::read(path).map_err(cannot)?);
                 if text.trim_ascii().is_empty() { Err("is empty".to_owned()) } else { Ok(()) }
             }
-            // Whose it is decides, and only the store knows.
-            Self::Store(_) => Ok(()),
-            Self::Vault { .. } | Self::AwsSecretsManager { .. } | Self::Exec(_) => {
-                Err("cannot be resolved yet".to_owned())
-            }
+            // Whose it is decides, and only the store knows. Of the others the settings say more, and nobody is called.
+            Self::Store(_)
+            | Self::Vault { .. }
+            | Self::AwsSecretsManager { .. }
+            | Self::Exec(_)
+            | Self::Remote(_) => Ok(()),
+        }
+    }
+
+    /// The key of the settings that describes where it is read; none where no key is needed.
+    pub fn settings_key(&self) -> Option<String> {
+        match self {
+            Self::Env(_) | Self::File(_) | Self::Store(_) => None,
+            Self::Vault { .. } => Some("sources.vault".to_owned()),
+            Self::AwsSecretsManager { .. } => Some("sources.aws_sm".to_owned()),
+            Self::Exec(name) => Some(format!("sources.exec.{name}")),
+            Self::Remote(name) => Some(format!("sources.remote.{name}")),
         }
     }
 }
@@ -82,6 +96,7 @@ impl fmt::Display for SecretRef {
             Self::AwsSecretsManager { name, field: None } => write!(f, "aws-sm:{name}"),
             Self::AwsSecretsManager { name, field: Some(field) } => write!(f, "aws-sm:{name}#{field}"),
             Self::Exec(name) => write!(f, "exec:{name}"),
+            Self::Remote(name) => write!(f, "remote:{name}"),
         }
     }
 }
@@ -452,12 +467,13 @@ mod tests {
         assert_eq!(wrong(&file("empty", " \n")), "is empty");
         assert!(wrong(&SecretRef::File(dir.path().join("nothing"))).starts_with("cannot be read: "));
         assert_eq!(wrong(&SecretRef::File(dir.path().into())), "is not a regular file");
-        for later in [
-            SecretRef::Vault { path: "kv/key".into(), field: "value".into() },
-            SecretRef::AwsSecretsManager { name: "key".into(), field: None },
-            SecretRef::Exec("helper".into()),
+        for (elsewhere, key) in [
+            (SecretRef::Vault { path: "kv/key".into(), field: "value".into() }, "sources.vault"),
+            (SecretRef::AwsSecretsManager { name: "key".into(), field: None }, "sources.aws_sm"),
+            (SecretRef::Exec("helper".into()), "sources.exec.helper"),
+            (SecretRef::Remote("sts".into()), "sources.remote.sts"),
         ] {
-            assert_eq!(wrong(&later), "cannot be resolved yet");
+            assert_eq!((elsewhere.resolves(), elsewhere.settings_key().as_deref()), (Ok(()), Some(key)));
         }
     }
 }

@@ -10,11 +10,11 @@ use std::{
 
 use super::{
     BadSettings, ClaimMap, ConnectUrl, Delegation, Given, IssuerConfig, KeySource, SecretSource, Settings,
-    Shown, SignedPolicy, StoreSettings, StoreUrl, UpstreamSettings, Verify,
+    Shown, SignedPolicy, SourceSettings, StoreSettings, StoreUrl, UpstreamSettings, Verify,
     file::{Issuer, Names, Scalar},
     issuers::{AgentClaim, problems},
     layers::{Layers, Origin, place, resolved},
-    parse_span,
+    parse_span, sources,
 };
 use crate::{
     audit::{Durability, SinkKind},
@@ -92,7 +92,8 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         |text, _| parsed(text, "a number of threads; 0 for as many as there are cores"),
     );
     let log = layers.value("log", |f| &f.log, "info", |text, _| Ok(text.to_owned()));
-    let store = store(layers);
+    let sources = sources::check(layers);
+    let store = store(layers, &sources);
     let connect = layers.value("connect.url", |f| &f.connect.url, "auto", |text, _| connect_url(text));
     let settings = Settings {
         connect: connect?,
@@ -114,6 +115,7 @@ fn check(layers: &mut Layers) -> Option<Settings> {
         workers: workers?,
         log: log?,
         store: store?,
+        sources,
     };
     layers.problems.extend(settings.contradictions());
     Some(settings)
@@ -158,10 +160,18 @@ fn signed(layers: &mut Layers) -> Option<SignedPolicy> {
     Some(SignedPolicy { verify: verify?, keys, state: state? })
 }
 
-fn store(layers: &mut Layers) -> Option<StoreSettings> {
+fn store(layers: &mut Layers, sources: &SourceSettings) -> Option<StoreSettings> {
     let url = layers.value("store.url", |f| &f.store.url, "sqlite:state/egret.db", store_url);
     let source = |text: &str, origin: &Origin| {
-        secret_source(text, origin)?.ok_or_else(|| "a reference: `env:NAME` or `file:PATH`".to_owned())
+        if let Some(name) = text.strip_prefix("exec:") {
+            let program = sources.exec.get(name).cloned();
+            return program.map(SecretSource::Exec).ok_or_else(|| {
+                "`exec:` is followed by the name of a program in `sources.exec`, and there is none of this name"
+                    .to_owned()
+            });
+        }
+        secret_source(text, origin)?
+            .ok_or_else(|| "a reference: `env:NAME`, `file:PATH` or `exec:NAME`".to_owned())
     };
     let key = layers.value("store.key", |f| &f.store.key, "file:state/store.key", source);
     let said = layers.listed("store.old_keys", |f| &f.store.old_keys).unwrap_or_default();
@@ -405,7 +415,7 @@ fn corporate_proxy(text: &str, _: &Origin) -> Result<Option<Authority>, String> 
     Authority::parse(rest.trim_end_matches('/'), None).map(Some).map_err(|_| written.into())
 }
 
-fn secret_source(text: &str, origin: &Origin) -> Result<Option<SecretSource>, String> {
+pub(super) fn secret_source(text: &str, origin: &Origin) -> Result<Option<SecretSource>, String> {
     match text.split_once(':') {
         _ if is_off(text) => Ok(None),
         Some(("env", name)) if !name.is_empty() => Ok(Some(SecretSource::Env(name.to_owned()))),
@@ -429,7 +439,7 @@ fn positive(text: &str, _: &Origin) -> Result<usize, String> {
     }
 }
 
-fn span_above_zero(text: &str) -> Result<Duration, String> {
+pub(super) fn span_above_zero(text: &str) -> Result<Duration, String> {
     match parse_span(text)? {
         Duration::ZERO => Err("a time above zero".into()),
         span => Ok(span),
@@ -440,7 +450,7 @@ fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.parse().map_err(|_| expected.to_owned())
 }
 
-fn is_off(text: &str) -> bool {
+pub(super) fn is_off(text: &str) -> bool {
     matches!(text, "" | "off" | "none")
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
-use super::said::Said;
+use super::{said::Said, sources::SaidSources};
 
 /// One scalar and where it stands.
 pub(super) type Scalar = Option<Spanned<Said>>;
@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) policy: Policy,
     pub(super) store: Store,
     pub(super) connect: Connect,
+    pub(super) sources: SaidSources,
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) upstream: Upstream,

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{DataKey, Inner, KeyEncryptionKey, Keyring, Store, StoreError, now};
 use crate::{
+    exec,
     secret::Secret,
     settings::{SecretSource, StoreSettings, StoreUrl},
 };
@@ -79,7 +80,7 @@ impl Store {
             Ok(Some(row)) if row.get::<i64, _>(0) < FORMAT => make_tables(&pool).await?,
             Ok(Some(_)) => {}
         }
-        let key = read_key(&settings.key)?;
+        let key = read_key(&settings.key).await?;
         Self::assemble(pool, key, settings).await
     }
 
@@ -103,7 +104,7 @@ impl Store {
                     .map_err(|error| StoreError::Key(format!("{}: {error}", path.display())))?;
                 KeyEncryptionKey::parse(&text)?
             }
-            source => read_key(source)?,
+            source => read_key(source).await?,
         };
         let pool = connect(&settings.url).await?;
         make_tables(&pool).await?;
@@ -118,7 +119,7 @@ impl Store {
         let wraps_with = key.id().to_owned();
         let mut keks = HashMap::from([(wraps_with.clone(), key)]);
         for source in &settings.old_keys {
-            let key = read_key(source)?;
+            let key = read_key(source).await?;
             keks.insert(key.id().to_owned(), key);
         }
         let ring = RwLock::new(Arc::new(Keyring::new([])));
@@ -242,7 +243,9 @@ async fn connect(url: &StoreUrl) -> Result<AnyPool, StoreError> {
             (Secret::new(format!("sqlite://{}", utf8_percent_encode(path, PATH)).into_bytes()), 4)
         }
         StoreUrl::Postgres(url) => (Secret::new(url.clone().into_bytes()), 8),
-        StoreUrl::Read(source) => (read(source).map_err(StoreError::Unavailable)?, 8),
+        StoreUrl::Read(source) => {
+            (read(source).await.map_err(|error| StoreError::Unavailable(error.what))?, 8)
+        }
     };
     #[expect(clippy::disallowed_methods, reason = "it may hold the database's password")]
     let text = std::str::from_utf8(text.expose())
@@ -295,17 +298,33 @@ fn make_parent(path: &Path) -> io::Result<()> {
     parent.map_or(Ok(()), |parent| DirBuilder::new().recursive(true).mode(0o700).create(parent))
 }
 
-fn read_key(source: &SecretSource) -> Result<KeyEncryptionKey, StoreError> {
-    let text = read(source).map_err(StoreError::Key)?;
+async fn read_key(source: &SecretSource) -> Result<KeyEncryptionKey, StoreError> {
+    let text = read(source).await.map_err(|error| {
+        if error.is_transient { StoreError::Unavailable(error.what) } else { StoreError::Key(error.what) }
+    })?;
     KeyEncryptionKey::parse(&text).map_err(|error| StoreError::Key(format!("`{source}`: {error}")))
 }
 
-fn read(source: &SecretSource) -> Result<Secret, String> {
+/// Why a secret of the store's own cannot be read.
+struct Unread {
+    what: String,
+    /// Whether it may pass by itself.
+    is_transient: bool,
+}
+
+async fn read(source: &SecretSource) -> Result<Secret, Unread> {
+    let stays = |what| Unread { what, is_transient: false };
     match source {
         SecretSource::Env(name) => std::env::var(name)
             .map(|text| Secret::new(text.into_bytes()))
-            .map_err(|_| format!("`{source}` is not set in the environment of egret")),
-        SecretSource::File(path) => read_file(path).map_err(|error| format!("`{source}`: {error}")),
+            .map_err(|_| stays(format!("`{source}` is not set in the environment of egret"))),
+        SecretSource::File(path) => read_file(path).map_err(|error| stays(format!("`{source}`: {error}"))),
+        SecretSource::Exec(program) => match exec::run(program).await {
+            Ok(handed) => Ok(handed.secret),
+            Err(error) => {
+                Err(Unread { what: format!("`{source}` {error}"), is_transient: error.is_transient() })
+            }
+        },
     }
 }
 

@@ -630,7 +630,7 @@ fn prefixed_placeholder() -> String {
 }
 
 const REFERENCE: &str = concat!(
-    "(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|(secret|exec):[A-Za-z0-9_./-]+|vault:[A-Za-z0-9_./-]+#[A-Za-z0-9_./-]+",
+    "(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|(secret|exec|remote):[A-Za-z0-9_./-]+|vault:[A-Za-z0-9_./-]+#[A-Za-z0-9_./-]+",
     "|aws-sm:[A-Za-z0-9_./:+=@!-]+(#[A-Za-z0-9_./-]+)?)",
 );
 const GRAPHQL: &str = r"graphql\s+(query|mutation)";

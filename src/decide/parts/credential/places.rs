@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Schemes of references.
-const SCHEMES: [&str; 6] = ["env", "file", "secret", "vault", "aws-sm", "exec"];
+const SCHEMES: [&str; 7] = ["env", "file", "secret", "vault", "aws-sm", "exec", "remote"];
 
 /// What stands where a secret goes.
 pub(super) trait Slots {
@@ -92,6 +92,8 @@ impl Slots for References<'_> {
             "aws-sm" => "`aws-sm:` is followed by a name or an ARN, and `#KEY` where the secret is JSON",
             "exec" if is_name(rest) => return Some(SecretRef::Exec(rest.to_owned())),
             "exec" => "`exec:` is followed by the name that the settings give to a program",
+            "remote" if is_name(rest) => return Some(SecretRef::Remote(rest.to_owned())),
+            "remote" => "`remote:` is followed by the name that the settings give to a token exchange",
             _ => {
                 findings.secret(span);
                 findings
