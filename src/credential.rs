@@ -20,7 +20,7 @@ use crate::{
     refusal::{Reason, Refusal},
     scrub::Needles,
     secret::Secret,
-    store::{ConnectionKey, LazyStore, Owner},
+    store::{ConnectionKey, Owner},
     strip::Stripped,
     tls::ClientCertificate,
 };
@@ -49,6 +49,7 @@ use live::Ready;
 use placement::Static;
 use signing::{Signed, Signer};
 use source::Sources;
+pub use source::{Origins, Outside};
 pub use usage::{Consequence, Usage};
 use workshop::Workshop;
 
@@ -95,7 +96,7 @@ impl fmt::Debug for Outgoing {
 pub struct Credentials {
     /// Ready to attach: values formatted and encoded, needles built. The tenant is the first part of the key.
     prepared: Cache<(TenantId, IntegrationId), Arc<Static>>,
-    store: LazyStore,
+    origins: Origins,
     workshop: Arc<Workshop>,
     engine: Arc<Engine>,
     links: Links,
@@ -114,17 +115,17 @@ impl Credentials {
     /// Nothing is read yet: a secret is read when it is first needed. Call it inside a runtime: it starts the refresh
     /// engine, whose fetches are on `tasks`.
     pub fn new(
-        store: LazyStore,
+        origins: Origins,
         calls: Arc<dyn Calls>,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         links: Links,
     ) -> Self {
-        let workshop = Arc::new(Workshop::new(calls, store.clone(), metrics));
+        let workshop = Arc::new(Workshop::new(calls, origins.clone(), metrics));
         let engine = Arc::new(Engine::start(workshop.clone(), tasks));
         Self {
             prepared: Cache::new(MOST_PREPARED),
-            store,
+            origins,
             workshop,
             engine,
             links,
@@ -240,7 +241,7 @@ impl Credentials {
         {
             return Ok(shown.certificate.clone());
         }
-        let sources = Sources { store: &self.store, tenant: tenant_id };
+        let sources = Sources { origins: &self.origins, tenant: tenant_id };
         let certificate =
             workshop::certificate(reference, sources).await.map_err(|failure| failure.reason())?;
         let shown =
@@ -257,7 +258,7 @@ impl Credentials {
         placements: &[Placement],
     ) -> Result<Arc<Static>, Reason> {
         let key = (tenant_id.clone(), plan.integration_id.clone());
-        let sources = Sources { store: &self.store, tenant: tenant_id };
+        let sources = Sources { origins: &self.origins, tenant: tenant_id };
         if let Some(fixed) = self.prepared.get(&key)
             && fixed.is_fresh(placements, sources).await
         {

@@ -10,9 +10,9 @@ use crate::{
     audit::{Audit, Durability, Event, Writer},
     ca::CertificateAuthority,
     connect::{Connector, ConnectorSettings, CorporateProxy, OwnAddresses},
-    credential::{Credentials, Links},
+    credential::{Credentials, Links, Origins},
     decide::{Policies, Verification},
-    fetch::WebFetch,
+    fetch::{Calls, WebFetch},
     forward::{Upstream, UpstreamSettings},
     identify::{DevIssuer, Verifier},
     limit::Limits,
@@ -21,7 +21,6 @@ use crate::{
     proxy::Proxy,
     secret::Secret,
     settings::{ConnectUrl, IssuerConfig, SecretSource, Settings, Verify},
-    store::LazyStore,
     tls::Trust,
 };
 
@@ -169,6 +168,8 @@ impl Running {
         };
         let base = connect_base(settings, admin.as_ref().and_then(|socket| socket.local_addr().ok()));
         let links = base.as_deref().map(|base| Links::new(admin::links(base))).unwrap_or_default();
+        let calls: Arc<dyn Calls> = fetch;
+        let origins = Origins::of(settings, &calls);
         let upstream = UpstreamSettings { idle_timeout: settings.upstream.idle_timeout };
         let proxy = Arc::new(Proxy {
             audit: audit.clone(),
@@ -176,13 +177,7 @@ impl Running {
             policy: policy.clone(),
             limits: Limits::default(),
             approvals: Approvals::default(),
-            credentials: Credentials::new(
-                LazyStore::new(settings.store.clone()),
-                fetch,
-                metrics.clone(),
-                life.tasks.clone(),
-                links,
-            ),
+            credentials: Credentials::new(origins, calls, metrics.clone(), life.tasks.clone(), links),
             upstream: Upstream::new(connector, trust, upstream, life.tasks.clone(), life.stop.clone()),
             leaves: Leaves::new(authority, metrics.clone()),
         });

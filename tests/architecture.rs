@@ -92,6 +92,7 @@ fn a_secret_is_exposed_in_few_places() {
         "src/connect/via.rs",
         "src/credential/placement.rs",
         "src/credential/signing.rs",
+        "src/credential/source/wire.rs",
         "src/credential/values.rs",
         "src/credential/workshop.rs",
         "src/listen/presented.rs",

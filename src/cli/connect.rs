@@ -13,12 +13,13 @@ use super::{
 };
 use crate::{
     context::{IntegrationId, UserId},
-    credential::{Connected, Consents, Look, NotConnected},
+    credential::{Connected, Consents, Look, NotConnected, Origins},
     decide::Policy,
+    fetch::Calls,
     plan::{Connectable, How},
     serve::{StartError, verification, web_fetch},
     settings::Settings,
-    store::{ConnectionKey, LazyStore, Listed, Owner, Store},
+    store::{ConnectionKey, Listed, Owner, Store},
 };
 
 mod callback;
@@ -128,8 +129,9 @@ pub(super) fn connect(args: &ConnectArgs) -> Result<u8, StartError> {
 }
 
 fn consents(settings: &Settings) -> Result<Consents, StartError> {
-    let calls = Arc::new(web_fetch(settings)?);
-    Ok(Consents::standalone(calls, LazyStore::new(settings.store.clone()), Arc::default()))
+    let calls: Arc<dyn Calls> = Arc::new(web_fetch(settings)?);
+    let origins = Origins::of(settings, &calls);
+    Ok(Consents::standalone(calls, origins, Arc::default()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]

@@ -93,10 +93,10 @@ impl Consents {
     /// Consents of a process that has no proxy.
     pub fn standalone(
         calls: Arc<dyn crate::fetch::Calls>,
-        store: crate::store::LazyStore,
+        origins: super::Origins,
         metrics: Arc<crate::metrics::Metrics>,
     ) -> Self {
-        Self(Arc::new(Workshop::new(calls, store, metrics)))
+        Self(Arc::new(Workshop::new(calls, origins, metrics)))
     }
 
     /// Begins to ask a person in a browser. Whoever gets the answer gives it to [`Consents::redeem`].

@@ -60,12 +60,16 @@ impl Static {
     /// Reads the secrets and formats them.
     pub(super) async fn read(placements: &[Placement], sources: Sources<'_>) -> Result<Self, Missing> {
         let (mut found, mut stamps) = (HashMap::new(), Vec::new());
+        let mut references: Vec<&SecretRef> = Vec::new();
         for reference in placements.iter().flat_map(Placement::secrets) {
-            if !found.contains_key(reference) {
-                let Read { secret, stamp } = sources.read(reference).await?;
-                found.insert(reference.clone(), Arc::new(secret));
-                stamps.push((reference.clone(), stamp));
+            if !references.contains(&reference) {
+                references.push(reference);
             }
+        }
+        let all = sources.read_all(&references).await?;
+        for (reference, Read { secret, stamp }) in references.into_iter().zip(all) {
+            found.insert(reference.clone(), secret);
+            stamps.push((reference.clone(), stamp));
         }
         let references: Vec<String> = stamps.iter().map(|(reference, _)| reference.to_string()).collect();
         let record = audit::Credential {

@@ -12,7 +12,7 @@ use super::{
     engine::Work,
     failure::Failure,
     live::{Live, Ready, Span},
-    source::Sources,
+    source::{Read, Sources},
     values::Values,
     workshop::Workshop,
 };
@@ -20,7 +20,7 @@ use crate::{
     decide::Grant,
     fetch::{Call, FetchUrl},
     message::{Message, RequestBody},
-    plan::{AwsRole, AwsSigV4, Half, Signature, WebIdentity},
+    plan::{AwsKeys, AwsRole, AwsSigV4, Half, SecretRef, Signature, WebIdentity},
     refusal::Reason,
     scrub::Needles,
     secret::{Secret, sha256_hex},
@@ -52,20 +52,10 @@ pub(super) struct Signed {
 impl Workshop {
     /// Keys of AWS: as they are read, or those of a role.
     pub(super) async fn aws(&self, how: &AwsSigV4, work: &Work) -> Result<Live, Failure> {
-        let sources = Sources { store: &self.store, tenant: &work.key.connection.tenant };
+        let sources = Sources { origins: &self.origins, tenant: &work.key.connection.tenant };
         let own = match &how.keys {
             None => None,
-            Some(keys) => Some(Keys {
-                access_key_id: match &keys.access_key_id {
-                    Half::Constant(id) => id.clone(),
-                    Half::Secret(reference) => text(&sources.read(reference).await?.secret)?,
-                },
-                secret_access_key: sources.read(&keys.secret_access_key).await?.secret,
-                session_token: match &keys.session_token {
-                    None => None,
-                    Some(reference) => Some(sources.read(reference).await?.secret),
-                },
-            }),
+            Some(keys) => Some(read_keys(keys, sources).await?),
         };
         let (keys, lifetime) = match (&how.role, own) {
             (None, Some(keys)) => (keys, READ_AGAIN),
@@ -79,16 +69,19 @@ impl Workshop {
 
     /// What the templates of a signature name.
     pub(super) async fn signature(&self, how: &Signature, work: &Work) -> Result<Live, Failure> {
-        let sources = Sources { store: &self.store, tenant: &work.key.connection.tenant };
+        let sources = Sources { origins: &self.origins, tenant: &work.key.connection.tenant };
         let mut values = Values::new(SystemTime::now());
         let mut secrets = Vec::new();
+        let references: Vec<&SecretRef> = how.values.iter().filter_map(|(_, half)| half.secret()).collect();
+        let mut read = sources.read_all(&references).await?.into_iter();
         for (name, half) in &how.values {
             match half {
                 Half::Constant(text) => values.set_text(name, text),
-                Half::Secret(reference) => {
-                    let secret = Arc::new(sources.read(reference).await?.secret);
-                    values.set(name, secret.clone());
-                    secrets.push(secret);
+                Half::Secret(_) => {
+                    if let Some(Read { secret, .. }) = read.next() {
+                        values.set(name, secret.clone());
+                        secrets.push(secret);
+                    }
                 }
             }
         }
@@ -123,7 +116,7 @@ impl Workshop {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(sts::CONTENT_TYPE));
         let form = if let Some(identity) = &role.web_identity {
             let token = match identity {
-                WebIdentity::Read(reference) => Arc::new(sources.read(reference).await?.secret),
+                WebIdentity::Read(reference) => sources.read(reference).await?.secret,
                 WebIdentity::Caller => work
                     .caller
                     .clone()
@@ -189,6 +182,24 @@ fn call<'c>(
         reach,
         certificate: None,
     }
+}
+
+/// Reads keys as they are: all of one version, where they lie together.
+async fn read_keys(keys: &AwsKeys, sources: Sources<'_>) -> Result<Keys, Failure> {
+    let id = keys.access_key_id.secret().into_iter();
+    let references: Vec<&SecretRef> =
+        id.chain([&keys.secret_access_key]).chain(&keys.session_token).collect();
+    let mut read = sources.read_all(&references).await?.into_iter().map(Read::into_secret);
+    let mut next =
+        || read.next().ok_or_else(|| Failure::Missing("BUG: fewer secrets than references".to_owned()));
+    Ok(Keys {
+        access_key_id: match &keys.access_key_id {
+            Half::Constant(id) => id.clone(),
+            Half::Secret(_) => text(&next()?)?,
+        },
+        secret_access_key: next()?,
+        session_token: keys.session_token.as_ref().map(|_| next()).transpose()?,
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the id of a key is sent as it is")]

@@ -1,32 +1,39 @@
 //! Where secrets are read, and how a change is noticed.
 
+mod aws_sm;
+mod exec;
+mod file;
+mod kept;
+mod outside;
+mod remote;
+mod vault;
+mod wire;
+
 use std::{
-    fs::{File, Metadata},
-    io::{self, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    path::Path,
+    collections::HashMap,
+    io,
+    os::unix::ffi::OsStrExt as _,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
-
-use zeroize::Zeroizing;
 
 use crate::{
     context::TenantId,
+    fetch::Calls,
     plan::SecretRef,
     secret::Secret,
+    settings::Settings,
     store::{LazyStore, SecretName, StoreError},
 };
+use file::FileStamp;
+use kept::{Fault, Held};
+pub use outside::Outside;
 
 /// The largest secret file. Far more than any header may hold.
 const LARGEST: u64 = 64 * 1024;
-
-/// A file that changed less than this before it was read may change again without a new time stamp: kernels
-/// stamp in ticks of up to 10 ms.
-const SETTLING: Duration = Duration::from_millis(100);
 
 /// How often the store is asked whether a secret is still the one: half of what a revocation may take.
 const CONFIRMED_EVERY: Duration = Duration::from_millis(500);
@@ -49,7 +56,11 @@ impl Missing {
 
     /// Whether it may be there a moment later.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(&self.flaw, Flaw::Store(error) if error.is_transient())
+        match &self.flaw {
+            Flaw::Store(error) => error.is_transient(),
+            Flaw::Outside(fault) => matches!(fault, Fault::Unavailable(_)),
+            _ => false,
+        }
     }
 }
 
@@ -68,8 +79,10 @@ pub(super) enum Flaw {
     Empty,
     #[error("holds a line break or another control character in its middle")]
     ControlCharacter,
-    #[error("cannot be resolved yet")]
-    NotYet,
+    #[error("is not described: the settings have no `{0}`")]
+    NotDescribed(String),
+    #[error("{0}")]
+    Outside(#[from] Fault),
     #[error("is not in the store")]
     NotStored,
     #[error("cannot be read: {0}")]
@@ -89,6 +102,8 @@ pub(super) enum Stamp {
     Unsettled,
     /// A row of the store.
     Stored(StoredStamp),
+    /// What a source outside of egret gave: its number.
+    Held(u64),
 }
 
 #[derive(Debug)]
@@ -153,117 +168,124 @@ fn millis() -> u64 {
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileStamp {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    length: u64,
-}
-
-impl FileStamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            length: metadata.size(),
-        }
-    }
-
-    /// Whether it changed just now. Asks for the change of the inode, which programs cannot set as they like.
-    fn is_settling(&self) -> bool {
-        let (Ok(seconds), Ok(nanos)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
-            return false;
-        };
-        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-        SystemTime::now().duration_since(changed).is_ok_and(|age| age < SETTLING)
-    }
-}
-
 /// A secret, and how a later use sees whether it is still the one.
 pub(super) struct Read {
-    pub(super) secret: Secret,
+    pub(super) secret: Arc<Secret>,
     pub(super) stamp: Stamp,
 }
 
-/// Whose secrets are read, and where those of the store are.
+impl Read {
+    /// The secret, for who must have it alone.
+    pub(super) fn into_secret(self) -> Secret {
+        Arc::try_unwrap(self.secret).unwrap_or_else(|shared| wire::copy(&shared))
+    }
+}
+
+/// Where secrets are that do not lie on this machine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    /// Those that each tenant has of its own.
+    pub store: LazyStore,
+    /// Those of the operator, which are the same for all tenants.
+    pub outside: Outside,
+}
+
+impl Origins {
+    /// Those of the settings. Nothing is opened or asked yet.
+    pub fn of(settings: &Settings, calls: &Arc<dyn Calls>) -> Self {
+        Self {
+            store: LazyStore::new(settings.store.clone()),
+            outside: Outside::new(&settings.sources, calls),
+        }
+    }
+}
+
+/// Whose secrets are read, and where they are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sources<'s> {
-    pub(super) store: &'s LazyStore,
+    pub(super) origins: &'s Origins,
     pub(super) tenant: &'s TenantId,
 }
 
 impl Sources<'_> {
-    /// Whether the reference still leads to what bears this stamp. One `stat` for a file; the store is asked now and
+    /// Whether the reference still leads to what bears this stamp. One `stat` for a file; the others are asked now and
     /// then, and by one request of many.
     pub(super) async fn is_fresh(self, reference: &SecretRef, stamp: &Stamp) -> bool {
         match (reference, stamp) {
             (SecretRef::Env(_), Stamp::Environment) => true,
-            (SecretRef::File(path), Stamp::File(stamp)) => {
-                std::fs::metadata(path).is_ok_and(|metadata| FileStamp::of(&metadata) == *stamp)
-            }
+            (SecretRef::File(path), Stamp::File(stamp)) => stamp.is_of(path),
             (SecretRef::Store(name), Stamp::Stored(stamp)) => stamp.is_fresh(|| self.generation(name)).await,
+            (_, Stamp::Held(serial)) => {
+                let held = self.origins.outside.get(reference).await;
+                held.is_ok_and(|held| held.is_some_and(|held| held.serial == *serial))
+            }
             _ => false,
         }
     }
 
     async fn generation(self, name: &SecretName) -> Result<Option<i64>, Arc<StoreError>> {
-        Ok(self.store.get().await?.secret_generation(self.tenant, name).await?)
+        Ok(self.origins.store.get().await?.secret_generation(self.tenant, name).await?)
     }
 
     /// Reads a secret.
     pub(super) async fn read(self, reference: &SecretRef) -> Result<Read, Missing> {
-        let read = match reference {
-            SecretRef::Env(name) => std::env::var_os(name)
-                .ok_or(Flaw::NotSet)
-                .and_then(|value| clean(value.as_bytes()))
-                .map(|secret| Read { secret, stamp: Stamp::Environment }),
-            SecretRef::File(path) => read_file(path),
-            SecretRef::Store(name) => self.read_stored(name).await,
-            SecretRef::Vault { .. }
-            | SecretRef::AwsSecretsManager { .. }
-            | SecretRef::Exec(_)
-            | SecretRef::Remote(_) => Err(Flaw::NotYet),
-        };
-        read.map_err(|flaw| Missing::new(reference, flaw))
+        let mut read = self.read_all(&[reference]).await?;
+        read.pop().ok_or_else(|| Missing::new(reference, Flaw::Empty))
     }
 
-    async fn read_stored(self, name: &SecretName) -> Result<Read, Flaw> {
-        let store = self.store.get().await.map_err(Flaw::Store)?;
+    /// Reads secrets that belong together, in their order. Fields of one secret outside of egret are of one version: the
+    /// user and the password of one lease.
+    pub(super) async fn read_all(self, references: &[&SecretRef]) -> Result<Vec<Read>, Missing> {
+        let mut sitting: HashMap<String, Arc<Held>> = HashMap::new();
+        let mut all = Vec::new();
+        for reference in references {
+            let read = self.read_one(reference, &mut sitting).await;
+            all.push(read.map_err(|flaw| Missing::new(reference, flaw))?);
+        }
+        Ok(all)
+    }
+
+    async fn read_one(
+        self,
+        reference: &SecretRef,
+        sitting: &mut HashMap<String, Arc<Held>>,
+    ) -> Result<Read, Flaw> {
+        let (secret, stamp) = match reference {
+            SecretRef::Env(name) => {
+                let value = std::env::var_os(name).ok_or(Flaw::NotSet)?;
+                (clean(value.as_bytes())?, Stamp::Environment)
+            }
+            SecretRef::File(path) => file::read(path)?,
+            SecretRef::Store(name) => self.read_stored(name).await?,
+            _ => {
+                let place = outside::place(reference);
+                let held = if let Some(held) = sitting.get(&place) {
+                    held.clone()
+                } else {
+                    let key = || reference.settings_key().unwrap_or_default();
+                    let held = self.origins.outside.get(reference).await?;
+                    held.ok_or_else(|| Flaw::NotDescribed(key()))?
+                };
+                let read = Read {
+                    secret: held.parts.part(outside::field(reference))?,
+                    stamp: Stamp::Held(held.serial),
+                };
+                sitting.insert(place, held);
+                return Ok(read);
+            }
+        };
+        Ok(Read { secret: Arc::new(secret), stamp })
+    }
+
+    async fn read_stored(self, name: &SecretName) -> Result<(Secret, Stamp), Flaw> {
+        let store = self.origins.store.get().await.map_err(Flaw::Store)?;
         let found = store.secret(self.tenant, name).await.map_err(|error| Flaw::Store(Arc::new(error)))?;
         let found = found.ok_or(Flaw::NotStored)?;
         let (asked, confirmed) = (Moment::now(), Moment::now());
         let stamp = Stamp::Stored(StoredStamp { generation: found.generation, asked, confirmed });
         // It was trimmed when it was set.
-        Ok(Read { secret: found.value, stamp })
+        Ok((found.value, stamp))
     }
-}
-
-fn read_file(path: &Path) -> Result<Read, Flaw> {
-    // Asked before it is opened: opening a pipe would wait for its other end.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(Flaw::NotAFile);
-    }
-    let mut file = File::open(path)?;
-    let before = file.metadata()?;
-    let capacity = usize::try_from(before.size().min(LARGEST) + 1).unwrap_or(0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    (&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Flaw::TooLarge);
-    }
-    let secret = clean(&bytes)?;
-    let after = FileStamp::of(&file.metadata()?);
-    if FileStamp::of(&before) != after || after.is_settling() {
-        return Ok(Read { secret, stamp: Stamp::Unsettled });
-    }
-    if before.mode() & 0o004 != 0 {
-        tracing::warn!(path = %path.display(), "every user of this machine may read this secret");
-    }
-    Ok(Read { secret, stamp: Stamp::File(after) })
 }
 
 /// The secret itself: editors and `echo` put a line break after it. Keys and certificates have some in their middle,
@@ -275,3 +297,6 @@ fn clean(bytes: &[u8]) -> Result<Secret, Flaw> {
     }
     Ok(Secret::new(trimmed.to_vec()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 pub(super) mod kill;
 mod minted;
-mod provider;
+pub(super) mod provider;
 mod stored;
 
 use std::{
@@ -17,7 +17,7 @@ use crate::{
     plan::{CredentialSpec, Half, Intercept, Keep, Placement, PrivateReach, SecretRef, Service, StripPlan},
     secret::Secret,
     settings::{SecretSource, StoreSettings, StoreUrl},
-    store::{SecretName, Store},
+    store::{LazyStore, SecretName, Store},
 };
 
 struct Files(tempfile::TempDir);
@@ -68,17 +68,28 @@ impl Calls for Silence {
     }
 }
 
+/// Secrets in a store, and nowhere else.
+fn origins(store: LazyStore) -> Origins {
+    Origins { store, outside: Outside::default() }
+}
+
 /// Credentials without providers.
 fn credentials(store: LazyStore) -> Credentials {
     let make = async {
-        Credentials::new(store, Arc::new(Silence), Arc::default(), TaskTracker::new(), Links::default())
+        Credentials::new(
+            origins(store),
+            Arc::new(Silence),
+            Arc::default(),
+            TaskTracker::new(),
+            Links::default(),
+        )
     };
     wait(make)
 }
 
 fn read(placements: &[Placement]) -> Result<Arc<Prepared>, source::Missing> {
-    let (store, tenant) = (nowhere(), TenantId::parse("t").unwrap());
-    wait(Static::read(placements, Sources { store: &store, tenant: &tenant })).map(|fixed| fixed.prepared)
+    let (origins, tenant) = (origins(nowhere()), TenantId::parse("t").unwrap());
+    wait(Static::read(placements, Sources { origins: &origins, tenant: &tenant })).map(|fixed| fixed.prepared)
 }
 
 impl Credentials {
@@ -387,7 +398,7 @@ async fn a_stored_secret_is_its_tenants_alone_and_followed_within_a_second() {
         store.set_secret(&tenant(of), &name, &Secret::new(value.as_bytes().to_vec())).await.unwrap();
     };
     let credentials = Credentials::new(
-        stored_in(dir.path()),
+        origins(stored_in(dir.path())),
         Arc::new(Silence),
         Arc::default(),
         TaskTracker::new(),

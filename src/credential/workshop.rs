@@ -13,7 +13,7 @@ use super::{
     failure::Failure,
     live::{Live, Material, Span},
     renewal::Unsaved,
-    source::{Read, Sources},
+    source::{Origins, Read, Sources},
     step::{self, Brought},
     values::Values,
 };
@@ -21,7 +21,7 @@ use crate::{
     context::TenantId,
     fetch::Calls,
     metrics::Metrics,
-    plan::{CertificateRef, Half, How, Owned, Recipe},
+    plan::{CertificateRef, Half, How, Owned, Recipe, SecretRef},
     secret::Secret,
     store::{ConnectionKey, LazyStore},
     tls::ClientCertificate,
@@ -36,6 +36,7 @@ const UNSAID: Duration = Duration::from_secs(300);
 pub(super) struct Workshop {
     pub(super) calls: Arc<dyn Calls>,
     pub(super) store: LazyStore,
+    pub(super) origins: Origins,
     pub(super) metrics: Arc<Metrics>,
     /// This process, for leases.
     pub(super) holder: String,
@@ -45,9 +46,18 @@ pub(super) struct Workshop {
 }
 
 impl Workshop {
-    pub(super) fn new(calls: Arc<dyn Calls>, store: LazyStore, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(calls: Arc<dyn Calls>, origins: Origins, metrics: Arc<Metrics>) -> Self {
+        let store = origins.store.clone();
         let holder = crate::context::ulid(SystemTime::now());
-        Self { calls, store, metrics, holder, unsaved: Unsaved::default(), doubts: Cache::new(MOST_DOUBTS) }
+        Self {
+            calls,
+            store,
+            origins,
+            metrics,
+            holder,
+            unsaved: Unsaved::default(),
+            doubts: Cache::new(MOST_DOUBTS),
+        }
     }
 
     /// Has a token.
@@ -124,14 +134,17 @@ impl Workshop {
         tenant: &TenantId,
         caller: Option<&Arc<Secret>>,
     ) -> Result<Tools, Failure> {
-        let sources = Sources { store: &self.store, tenant };
+        let sources = Sources { origins: &self.origins, tenant };
         let mut values = Values::new(SystemTime::now());
+        let secret: Vec<&SecretRef> = recipe.values.iter().filter_map(|(_, half)| half.secret()).collect();
+        let mut read = sources.read_all(&secret).await?.into_iter();
         for (name, half) in &recipe.values {
             match half {
                 Half::Constant(text) => values.set_text(name, text),
-                Half::Secret(reference) => {
-                    let Read { secret, .. } = sources.read(reference).await?;
-                    values.set(name, Arc::new(secret));
+                Half::Secret(_) => {
+                    if let Some(Read { secret, .. }) = read.next() {
+                        values.set(name, secret);
+                    }
                 }
             }
         }
@@ -165,8 +178,10 @@ pub(super) async fn certificate(
     reference: &CertificateRef,
     sources: Sources<'_>,
 ) -> Result<Arc<ClientCertificate>, Failure> {
-    let chain = sources.read(&reference.chain).await?.secret;
-    let key = sources.read(&reference.key).await?.secret;
+    let both = sources.read_all(&[&reference.chain, &reference.key]).await?;
+    let [chain, key] = <[Read; 2]>::try_from(both)
+        .map_err(|_| Failure::Missing("BUG: a certificate has two parts".to_owned()))?
+        .map(|read| read.secret);
     ClientCertificate::parse(chain.expose(), key.expose()).map(Arc::new).map_err(|bad| {
         let which = if matches!(bad, crate::tls::BadCertificate::Certificate) {
             &reference.chain

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     super::{engine::Engine, renewal::Point, workshop::Workshop},
     minted::{authorization, key, work},
-    settings,
+    origins, settings,
     stored::{ends_in, grant, tokens},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Calls for Ledger {
 async fn child() {
     let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
     let calls = Arc::new(Ledger(place.join("ledger")));
-    let workshop = Workshop::new(calls, LazyStore::new(settings(&place)), Arc::default());
+    let workshop = Workshop::new(calls, origins(LazyStore::new(settings(&place))), Arc::default());
     let engine = Arc::new(Engine::start(Arc::new(workshop), TaskTracker::new()));
     let outcome = authorization(&engine, work(&grant("single_use"))).await;
     fs::write(place.join("outcome"), outcome.unwrap_or_else(|error| error)).unwrap();

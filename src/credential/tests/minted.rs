@@ -12,7 +12,7 @@ use super::{
         usage::Usage,
         workshop::Workshop,
     },
-    nowhere,
+    nowhere, origins,
     provider::{Act, Asked, Provider},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) fn spec(credential: &str) -> Arc<Obtained> {
 }
 
 pub(super) fn engine(provider: &Arc<Provider>, store: LazyStore) -> Arc<Engine> {
-    let workshop = Workshop::new(provider.clone(), store, Arc::default());
+    let workshop = Workshop::new(provider.clone(), origins(store), Arc::default());
     Arc::new(Engine::start(Arc::new(workshop), TaskTracker::new()))
 }
 

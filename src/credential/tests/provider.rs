@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::fetch::{Answer, Call, CallError, Calling, Calls};
 
 /// What it does with a call.
-pub(super) enum Act {
+pub(in crate::credential) enum Act {
     /// Answers with this status, these headers and this body.
     Answer(u16, Vec<(&'static str, &'static str)>, String),
     /// Does what it is asked for, and breaks off before it answers.
@@ -26,49 +26,49 @@ pub(super) enum Act {
 
 /// A provider.
 #[derive(Default)]
-pub(super) struct Provider {
+pub(in crate::credential) struct Provider {
     acts: Mutex<VecDeque<Act>>,
-    pub(super) asked: Mutex<Vec<Asked>>,
+    pub(in crate::credential) asked: Mutex<Vec<Asked>>,
 }
 
 /// What it was asked.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) url: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(in crate::credential) struct Asked {
+    pub(in crate::credential) url: String,
+    pub(in crate::credential) headers: HeaderMap,
+    pub(in crate::credential) body: String,
 }
 
 impl Asked {
     /// A parameter of the form.
-    pub(super) fn form(&self, name: &str) -> Option<String> {
+    pub(in crate::credential) fn form(&self, name: &str) -> Option<String> {
         let found = self.body.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
         let text = found.replace('+', " ");
         Some(percent_encoding::percent_decode_str(&text).decode_utf8().unwrap().into_owned())
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::credential) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 impl Provider {
-    pub(super) fn will(self: &Arc<Self>, act: Act) -> &Arc<Self> {
+    pub(in crate::credential) fn will(self: &Arc<Self>, act: Act) -> &Arc<Self> {
         self.acts.lock().unwrap().push_back(act);
         self
     }
 
     /// Answers 200 with this JSON.
-    pub(super) fn tells(self: &Arc<Self>, body: &Value) -> &Arc<Self> {
+    pub(in crate::credential) fn tells(self: &Arc<Self>, body: &Value) -> &Arc<Self> {
         self.will(Act::Answer(200, Vec::new(), body.to_string()))
     }
 
     /// Answers with this status and this JSON.
-    pub(super) fn refuses(self: &Arc<Self>, status: u16, body: &Value) -> &Arc<Self> {
+    pub(in crate::credential) fn refuses(self: &Arc<Self>, status: u16, body: &Value) -> &Arc<Self> {
         self.will(Act::Answer(status, Vec::new(), body.to_string()))
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(in crate::credential) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
