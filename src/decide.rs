@@ -32,7 +32,7 @@ pub use review::{
     check::{Counts, Report, Strictness, check},
     diff::{Change, Diff, Kind as ChangeKind, diff},
     explain::{Edit, Examined, Explanation, Inquiry, Op, Probe, Remedy, Step},
-    lint::{Code as LintCode, Kept, Level, Lint},
+    lint::{Around, Code as LintCode, Kept, Level, Lint},
     schema::schema,
 };
 

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use egret::decide::{Kept, Policy, check, diff};
+use egret::{
+    decide::{Around, Kept, Policy, check, diff},
+    settings::SourceSettings,
+};
 
 #[expect(clippy::unwrap_used, reason = "a test's helper: the directory is part of the repository")]
 fn below(directory: &str) -> Vec<PathBuf> {
@@ -20,16 +23,17 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml")
 }
 
-fn no_store() -> Kept {
-    Kept::Unknown("there is none".to_owned())
-}
+const NOTHING: Around<'static> = Around {
+    kept: &|| Kept::Unknown("there is none".to_owned()),
+    sources: &|| Ok(SourceSettings::default()),
+};
 
 #[test]
 fn every_policy_of_the_repository_loads() {
     let policies: Vec<PathBuf> = below("policies").into_iter().filter(|path| is_yaml(path)).collect();
     assert!(!policies.is_empty());
     for path in policies {
-        let report = check(&path, None, &no_store);
+        let report = check(&path, None, NOTHING);
         if let Some(problems) = report.problems {
             panic!("{}", problems.render(false));
         }
@@ -38,7 +42,7 @@ fn every_policy_of_the_repository_loads() {
 
 #[test]
 fn the_directory_of_policies_loads_as_one_policy() {
-    let report = check(Path::new("policies"), None, &no_store);
+    let report = check(Path::new("policies"), None, NOTHING);
     assert!(report.problems.is_none(), "{:?}", report.problems.map(|p| p.to_string()));
     assert_eq!((report.counts.files, report.counts.tenants), (3, 5));
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::{SettingsArgs, data, exit, message, secret};
 use crate::{
-    decide::{self, Kept, Level, Lint, LintCode, Report, Strictness},
+    decide::{self, Around, Kept, Level, Lint, LintCode, Report, Strictness},
     serve::{StartError, verification},
     store::Store,
 };
@@ -62,11 +62,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, StartError> {
     // A path that is given is looked at as it is, before somebody signs it; the policy of the settings as `serve`
     // would take it.
     let kept = || kept(&args.settings);
+    let sources =
+        || args.settings.load().map(|(settings, _)| settings.sources).map_err(|error| error.to_string());
+    let around = Around { kept: &kept, sources: &sources };
     let mut report = if let Some(path) = &args.path {
-        decide::check(path, None, &kept)
+        decide::check(path, None, around)
     } else {
         let settings = args.settings.load()?.0;
-        decide::check(&settings.policy, verification(&settings)?.as_ref(), &kept)
+        decide::check(&settings.policy, verification(&settings)?.as_ref(), around)
     };
     report.allow(&args.allow);
     let strictness = if args.strict { Strictness::Warnings } else { Strictness::Problems };

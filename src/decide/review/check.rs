@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::lint::{self, Code, Kept, Level, Lint};
+use super::lint::{self, Around, Code, Level, Lint};
 use crate::decide::{
     files::{bundle::Verification, problem::Problems},
     policy::Policy,
@@ -70,12 +70,12 @@ impl Report {
     }
 }
 
-/// Checks a file or a directory, verified where that is demanded. `kept` is asked when the policy names a secret of
-/// the store.
-pub fn check(path: &Path, verification: Option<&Verification>, kept: &dyn Fn() -> Kept) -> Report {
+/// Checks a file or a directory, verified where that is demanded. What is around is asked for when the policy names a secret
+/// that lies there.
+pub fn check(path: &Path, verification: Option<&Verification>, around: Around<'_>) -> Report {
     let checked = Policy::sources(path, verification).and_then(|sources| {
         let (policy, outline) = Policy::compile_with_outline(&sources)?;
-        let lints = lint::lint(&policy, outline, &sources, kept);
+        let lints = lint::lint(&policy, outline, &sources, around);
         Ok(Report { problems: None, lints, counts: counts(&policy) })
     });
     checked.unwrap_or_else(|problems| Report {

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use super::lint::{
     code::{Code, Level},
-    secrets::Kept,
+    secrets::{Around, Kept},
 };
 use crate::decide::{
     files::{
@@ -53,13 +53,13 @@ pub(in crate::decide) fn lint(
     policy: &Policy,
     outline: Outline,
     sources: &Sources,
-    kept: &dyn Fn() -> Kept,
+    around: Around<'_>,
 ) -> Vec<Lint> {
     let mut look = Look { policy, outline, roles: granted(policy), found: Vec::new() };
     grants::look(&mut look);
     hosts::look(&mut look);
     unused::look(&mut look);
-    secrets::look(&mut look, kept);
+    secrets::look(&mut look, around);
     let mut found = look.found;
     found.sort_by_key(|found| (found.at.file, found.at.line, found.at.column, found.code));
     // A line that several roles include, or a role that several agents have from `*`, is one place.

@@ -12,7 +12,7 @@ use crate::{
         policy::Policy,
     },
     graphql, mcp,
-    plan::{CredentialSpec, How, SecretRef},
+    plan::{CredentialSpec, How},
     refusal::Reason,
 };
 
@@ -78,8 +78,8 @@ fn malformed(what: &'static str) -> Reason {
     Reason::RequestMalformed { what, token: "malformed-body", status: 400 }
 }
 
-/// What refuses a permitted request after all: what loads already, and is not there yet. Whether a variable, a file or
-/// a secret of the store is there is for `egret check`.
+/// What refuses a permitted request after all: what loads already, and is not there yet. Whether a secret is where its
+/// reference says is for `egret check`.
 pub(super) fn not_yet(permit: &Permit<'_>) -> Option<Reason> {
     if let Some(approval) = permit.approval.clone() {
         return Some(Reason::ApprovalRequired { guard: approval.guard, action: approval.action });
@@ -89,13 +89,7 @@ pub(super) fn not_yet(permit: &Permit<'_>) -> Option<Reason> {
             How::Undescribed(name) => format!("the policy does not describe the provider `{name}`"),
             _ => return None,
         },
-        CredentialSpec::Static(placements) => {
-            let mut secrets = placements.iter().flat_map(crate::plan::Placement::secrets);
-            let later = |secret: &&SecretRef| {
-                !matches!(secret, SecretRef::Env(_) | SecretRef::File(_) | SecretRef::Store(_))
-            };
-            format!("`{}` cannot be resolved yet", secrets.find(later)?)
-        }
+        CredentialSpec::Static(_) => return None,
     };
     Some(Reason::CredentialMissing { what, connect: None })
 }

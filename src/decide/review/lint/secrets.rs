@@ -16,6 +16,7 @@ use crate::{
         policy::Policy,
     },
     plan::{CredentialSpec, Half, Placement, SecretRef},
+    settings::SourceSettings,
 };
 
 /// What providers want in the place of a password where the user is the secret.
@@ -43,9 +44,17 @@ impl Kept {
     }
 }
 
-/// `kept` is asked when the first secret of the store is met.
-pub(super) fn look(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
-    unresolved(look, kept);
+/// What a check may know of where secrets are read. It asks nobody but the store.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// Asked when the first secret of the store is met.
+    pub kept: &'a dyn Fn() -> Kept,
+    /// Asked when the first secret outside of egret is met: what the settings describe, or why they do not load.
+    pub sources: &'a dyn Fn() -> Result<SourceSettings, String>,
+}
+
+pub(super) fn look(look: &mut Look<'_>, around: Around<'_>) {
+    unresolved(look, around);
     constant_passwords(look);
 }
 
@@ -76,9 +85,10 @@ fn constant_passwords(look: &mut Look<'_>) {
     }
 }
 
-fn unresolved(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
+fn unresolved(look: &mut Look<'_>, around: Around<'_>) {
     let mut known: HashMap<&SecretRef, Option<String>> = HashMap::new();
-    let kept = LazyCell::new(kept);
+    let kept = LazyCell::new(around.kept);
+    let sources = LazyCell::new(around.sources);
     let mut missing = Vec::new();
     for (tenant, integration) in integrations(look.policy) {
         for secret in integration.plan.credential.iter().flat_map(CredentialSpec::secrets) {
@@ -86,17 +96,34 @@ fn unresolved(look: &mut Look<'_>, kept: &dyn Fn() -> Kept) {
                 // The store's secrets are a tenant's own.
                 (SecretRef::Store(name), _) => kept.misses(tenant, name.as_str()),
                 (_, Entry::Occupied(known)) => known.get().clone(),
+                (_, Entry::Vacant(place)) if secret.settings_key().is_some() => {
+                    let lacks = match &*sources {
+                        Ok(sources) => sources
+                            .lacks(secret)
+                            .map(|key| format!("is not described: the settings have no `{key}`")),
+                        Err(why) => Some(format!("cannot be looked for: {why}")),
+                    };
+                    place.insert(lacks).clone()
+                }
                 (_, Entry::Vacant(place)) => place.insert(secret.resolves().err()).clone(),
             };
             let Some(why) = why else { continue };
+            let hint = secret.settings_key().map_or_else(
+                || "requests that need it are refused with `credential_missing` until it is there".to_owned(),
+                |key| {
+                    format!(
+                        "describe it as `{key}` in the settings; requests that need it are refused with \
+                         `credential_missing` until then"
+                    )
+                },
+            );
             let keys = ["tenants", tenant, "integrations", integration.id.as_str(), "credential"];
             let found = look.outline.find(&keys).and_then(|node| mention(node, secret));
-            missing.push((found.unwrap_or(integration.span), format!("`{secret}` {why}")));
+            missing.push((found.unwrap_or(integration.span), format!("`{secret}` {why}"), hint));
         }
     }
-    for (at, message) in missing {
-        look.report(Code::UnresolvedSecret, at, message)
-            .hint("requests that need it are refused with `credential_missing` until it is there");
+    for (at, message, hint) in missing {
+        look.report(Code::UnresolvedSecret, at, message).hint(hint);
     }
 }
 

@@ -5,7 +5,9 @@ use super::*;
 fn lints(text: &str) -> Vec<Lint> {
     let sources = Sources::text("policy.yaml", text);
     match Policy::compile_with_outline(&sources) {
-        Ok((policy, outline)) => lint(&policy, outline, &sources, &kept),
+        Ok((policy, outline)) => {
+            lint(&policy, outline, &sources, Around { kept: &kept, sources: &|| Ok(described()) })
+        }
         Err(problems) => panic!("{}", problems.render(false)),
     }
 }
@@ -13,6 +15,20 @@ fn lints(text: &str) -> Vec<Lint> {
 /// A store with one secret.
 fn kept() -> Kept {
     Kept::Names([("t".to_owned(), "kept".to_owned())].into())
+}
+
+/// Settings with a program.
+fn described() -> crate::settings::SourceSettings {
+    let program = crate::settings::Program {
+        name: "helper".to_owned(),
+        command: vec!["helper".to_owned()],
+        env: std::collections::BTreeMap::new(),
+        inherit: Vec::new(),
+        timeout: std::time::Duration::from_secs(10),
+        cache: std::time::Duration::from_secs(300),
+    };
+    let exec = [("helper".to_owned(), Arc::new(program))].into();
+    crate::settings::SourceSettings { exec, ..Default::default() }
 }
 
 /// The lines at which a policy has a lint, and those that it marks.
@@ -234,6 +250,11 @@ fn a_secret_that_is_not_there() {
     check(Code::UnresolvedSecret, &text("            bearer: \"secret:other\" #<"));
     let others = text("            bearer: \"secret:kept\" #<").replace("  t:", "  u:");
     check(Code::UnresolvedSecret, &others);
+    check(Code::UnresolvedSecret, &text("            bearer: \"exec:helper\""));
+    check(Code::UnresolvedSecret, &text("            bearer: \"exec:other\" #<"));
+    check(Code::UnresolvedSecret, &text("            bearer: \"vault:kv/a#b\" #<"));
+    check(Code::UnresolvedSecret, &text("            bearer: \"aws-sm:a\" #<"));
+    check(Code::UnresolvedSecret, &text("            bearer: \"remote:a\" #<"));
     check(
         Code::UnresolvedSecret,
         &text("            basic:\n              user: x\n              password: \"file:no/such/file\" #<"),
@@ -370,7 +391,7 @@ fn ten_thousand_tenants_are_looked_at_in_a_moment() {
     let sources = Sources::text("policy.yaml", &text);
     let (policy, outline) = Policy::compile_with_outline(&sources).unwrap();
     let started = std::time::Instant::now();
-    let found = lint(&policy, outline, &sources, &kept);
+    let found = lint(&policy, outline, &sources, Around { kept: &kept, sources: &|| Ok(described()) });
     let others = found.iter().filter(|lint| lint.code != Code::UnguardedDelete).count();
     assert_eq!(others, 30_000 + 1, "{:?}", found.iter().take(3).collect::<Vec<_>>());
     assert!(
