@@ -13,6 +13,9 @@ use crate::{
 /// How long a provider may make us wait at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
+/// A point in time above this counts milliseconds.
+const MILLIS: f64 = 1e11;
+
 /// Why there is no token.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
@@ -162,11 +165,13 @@ impl Seen<'_> {
 
     fn fits(&self, rule: &ErrorRule) -> bool {
         let in_body = |(path, expected): &(_, crate::plan::Expected)| {
-            expected.fits(self.json.and_then(|json| crate::plan::JsonPath::find(path, json)))
+            self.json.is_some_and(|json| {
+                crate::plan::JsonPath::any(path, json, &|value| expected.fits(Some(value)))
+            })
         };
         let in_header = |(name, expected): &(http::HeaderName, Box<str>)| {
             let mut values = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-            values.any(|value| value.to_ascii_lowercase().contains(&**expected))
+            values.any(|value| &**expected == "*" || has_word(&value.to_ascii_lowercase(), expected))
         };
         (rule.status.is_empty() || rule.status.contains(&self.status.as_u16()))
             && rule.json.iter().all(in_body)
@@ -229,12 +234,24 @@ impl Seen<'_> {
         let seconds = match wait.unit {
             WaitUnit::Seconds => number,
             WaitUnit::Millis => number / 1000.0,
+            // No header tells of a second in the year 5138.
+            WaitUnit::Epoch if number > MILLIS => number / 1000.0 - now,
             WaitUnit::Epoch => number - now,
             WaitUnit::EpochMillis => number / 1000.0 - now,
         };
         let seconds = seconds.clamp(0.0, LONGEST_WAIT.as_secs_f64());
         Duration::try_from_secs_f64(seconds).ok()
     }
+}
+
+/// Whether a word stands in a text by itself: `0` does not stand in `120`.
+fn has_word(text: &str, word: &str) -> bool {
+    let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + word.len()..).and_then(|after| after.chars().next());
+        !goes_on(before) && !goes_on(after)
+    })
 }
 
 /// A provider's code: short, and of characters that codes have. Texts for people are not repeated.

@@ -310,33 +310,66 @@ impl JsonTemplate {
     }
 }
 
-/// A place in a JSON text: `authed_user.access_token`, `data.0.token`; `$` is the whole of it.
+/// A place in a JSON text: `authed_user.access_token`, `data.0.token`, `errors.*.code`; `$` is the whole of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JsonPath(Box<[Box<str>]>);
 
+/// Stands for every item of an array.
+const EACH: &str = "*";
+
 impl JsonPath {
-    /// Parses names and numbers with dots between. None where one of them is empty.
+    /// Parses names and numbers with dots between. A dot of a name is written `\.`. None where a part is empty.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "$" {
             return Some(Self(Box::default()));
         }
-        let keys: Vec<Box<str>> = text.split('.').map(Into::into).collect();
-        (!keys.iter().any(|key| key.is_empty()) && keys.len() <= DEEPEST).then(|| Self(keys.into()))
+        let mut keys = vec![String::new()];
+        let mut characters = text.chars();
+        while let Some(c) = characters.next() {
+            match c {
+                '.' => keys.push(String::new()),
+                '\\' => keys.last_mut()?.push(characters.next().filter(|c| matches!(c, '.' | '\\'))?),
+                c => keys.last_mut()?.push(c),
+            }
+        }
+        let is_whole = !keys.iter().any(String::is_empty) && keys.len() <= DEEPEST;
+        is_whole.then(|| Self(keys.into_iter().map(Into::into).collect()))
     }
 
-    /// What stands there.
+    /// What stands there; of several the first.
     pub fn find<'v>(&self, value: &'v serde_json::Value) -> Option<&'v serde_json::Value> {
-        self.0.iter().try_fold(value, |value, key| match value {
-            serde_json::Value::Object(members) => members.get(&**key),
-            serde_json::Value::Array(items) => items.get(key.parse::<usize>().ok()?),
-            _ => None,
-        })
+        search(&self.0, value, &|_| true)
+    }
+
+    /// Whether something that stands there is as it is expected.
+    pub fn any(&self, value: &serde_json::Value, is: &dyn Fn(&serde_json::Value) -> bool) -> bool {
+        search(&self.0, value, is).is_some()
+    }
+}
+
+fn search<'v>(
+    keys: &[Box<str>],
+    value: &'v serde_json::Value,
+    is: &dyn Fn(&serde_json::Value) -> bool,
+) -> Option<&'v serde_json::Value> {
+    let Some((key, rest)) = keys.split_first() else { return is(value).then_some(value) };
+    match value {
+        serde_json::Value::Object(members) => search(rest, members.get(&**key)?, is),
+        serde_json::Value::Array(items) if **key == *EACH => {
+            items.iter().find_map(|item| search(rest, item, is))
+        }
+        serde_json::Value::Array(items) => search(rest, items.get(key.parse::<usize>().ok()?)?, is),
+        _ => None,
     }
 }
 
 impl fmt::Display for JsonPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("$") } else { f.write_str(&self.0.join(".")) }
+        if self.0.is_empty() {
+            return f.write_str("$");
+        }
+        let written = |key: &str| key.replace('\\', "\\\\").replace('.', "\\.");
+        f.write_str(&self.0.iter().map(|key| written(key)).collect::<Vec<_>>().join("."))
     }
 }
 
@@ -398,5 +431,21 @@ mod tests {
         assert_eq!(at("$"), Some(value.clone()));
         assert_eq!(at("a.b.1.c"), None);
         assert_eq!(at("a..b"), None);
+    }
+
+    #[test]
+    fn a_path_may_lead_through_every_item_and_names_may_have_dots() {
+        let value = serde_json::json!({"e": [{"x": 1}, {"c": "a"}, {"c": "b"}], ".tag": {"\\": 7}});
+        let at = |path: &str| JsonPath::parse(path).and_then(|path| path.find(&value).cloned());
+        assert_eq!(at("e.*.c"), Some("a".into()));
+        assert_eq!(at("e.*.d"), None);
+        assert_eq!(at(r"\.tag.\\"), Some(7.into()));
+        assert_eq!(JsonPath::parse(r"a\n"), None);
+        assert_eq!(JsonPath::parse("a\\"), None);
+        let any = |text: &str| JsonPath::parse("e.*.c").unwrap().any(&value, &|found| *found == *text);
+        assert!(any("b") && !any("c"));
+        for text in [r"\.tag.a", "e.*.c", "$", r"a\\b"] {
+            assert_eq!(JsonPath::parse(text).unwrap().to_string(), text);
+        }
     }
 }
