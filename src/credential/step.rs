@@ -195,7 +195,11 @@ fn read(shape: &AnswerShape, json: &Value, headers: &HeaderMap) -> Brought {
         .or_else(|| first(&shape.expires_at).and_then(|value| until(&value, headers)))
         .or(shape.lifetime);
     let scope = match first(&shape.scope) {
-        Some(Value::String(text)) => Some(text),
+        // Some have commas between scopes, whatever they take themselves; no scope has one in it.
+        Some(Value::String(text)) => {
+            let scopes = text.split([' ', ',']).filter(|scope| !scope.is_empty());
+            Some(scopes.collect::<Vec<_>>().join(" "))
+        }
         Some(Value::Array(items)) => {
             Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
         }

@@ -727,6 +727,9 @@ fn every_kind_of_credential_has_a_shape() {
         ),
         ("aws_sigv4", "{role_arn: \"arn:aws:iam::1:role/x\", service: s3}", ""),
         ("service_account", "{key: \"file:/k.json\", subject: ann@acme.example}", "file:/k.json"),
+        // Nothing is known of what is not described.
+        ("service_account", "{key: \"file:/k.json\", provider: initech}", ""),
+        ("jwt_bearer", "{provider: initech, assertion: \"file:/t\"}", ""),
         ("byok", "{}", ""),
         ("jwt", "{secret: \"env:S\", secret_form: hex, key_id: k, claims: {scope: a}}", "env:S"),
         (

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{PrivateReach, template::JsonPath};
+use super::{
+    PrivateReach,
+    template::{JsonPath, Template},
+};
 
 /// Who issues tokens. URLs are texts: they may have variables that an integration gives values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,12 +32,14 @@ pub struct Provider {
     pub scope_param: Box<str>,
     /// What stands between scopes.
     pub scope_separator: Box<str>,
+    /// What a person is always asked for: `offline_access`.
+    pub scopes: Box<[Box<str>]>,
     /// Further parameters of the authorization request: `access_type=offline`.
     pub authorize_params: Box<[(Box<str>, Box<str>)]>,
     /// Further parameters of every token request.
     pub token_params: Box<[(Box<str>, Box<str>)]>,
-    /// Further parameters of a refresh.
-    pub refresh_params: Box<[(Box<str>, Box<str>)]>,
+    /// Further parameters of a refresh. They may name `scope`: what was granted.
+    pub refresh_params: Box<[(Box<str>, Template)]>,
     /// Constant headers of token requests.
     pub headers: Box<[(HeaderName, HeaderValue)]>,
     /// How a client authenticates, where the credential does not say.
@@ -207,7 +212,7 @@ pub struct ErrorRule {
     pub status: Box<[u16]>,
     /// What stands in the body; all of it must.
     pub json: Box<[(JsonPath, Expected)]>,
-    /// What stands in headers, without regard to case; all of it must.
+    /// What stands in headers as a word, without regard to case; all of it must. `*` is anything.
     pub header: Box<[(HeaderName, Box<str>)]>,
     /// What it means.
     pub class: ErrorClass,
@@ -277,7 +282,7 @@ pub enum WaitUnit {
     Seconds,
     /// Milliseconds from now.
     Millis,
-    /// A point in time, in seconds since 1970.
+    /// A point in time, in seconds since 1970; a number that is too large for that counts milliseconds.
     Epoch,
     /// The same in milliseconds.
     EpochMillis,

@@ -21,7 +21,7 @@ use crate::{
     },
     plan::{
         AnswerShape, BodyForm, ClientAuthentication, ErrorClass, ErrorRule, Expected, JsonPath, PrivateReach,
-        Provider, Rotation, Wait, WaitPlace, WaitUnit,
+        Provider, Rotation, Template, Wait, WaitPlace, WaitUnit,
     },
 };
 
@@ -96,8 +96,9 @@ pub(in crate::decide) fn read(key: &Key, node: &Node, findings: &mut Findings) -
     let pkce = keys.word("pkce", &[("s256", true), ("off", false)]).unwrap_or(true);
     let scope_param = keys.text("scope_param").unwrap_or_else(|| "scope".into());
     let scope_separator = keys.text("scope_separator").unwrap_or_else(|| " ".into());
+    let scopes = keys.scopes();
     let authorize_params = keys.pairs("authorize_params");
-    let (token_params, refresh_params) = (keys.pairs("token_params"), keys.pairs("refresh_params"));
+    let (token_params, refresh_params) = (keys.pairs("token_params"), keys.refresh_params());
     let headers = keys.headers();
     let client_auth = keys.word("client_auth", &ClientAuthentication::WORDS);
     let body = keys.word("body", &[("form", BodyForm::Form), ("json", BodyForm::Json)]).unwrap_or_default();
@@ -125,6 +126,7 @@ pub(in crate::decide) fn read(key: &Key, node: &Node, findings: &mut Findings) -
         pkce,
         scope_param,
         scope_separator,
+        scopes,
         authorize_params,
         token_params,
         refresh_params,
@@ -214,6 +216,35 @@ impl Keys<'_, '_> {
         entries.into_iter().filter_map(pair).collect()
     }
 
+    fn scopes(&mut self) -> Box<[Box<str>]> {
+        let Some(node) = self.fields.get("scopes") else { return Box::default() };
+        let scope = |text: &str| {
+            let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+            plain.then(|| text.into()).ok_or_else(|| "a scope has visible characters only".to_owned())
+        };
+        reader::each(node, "`scopes`", self.findings, scope).into()
+    }
+
+    fn refresh_params(&mut self) -> Box<[(Box<str>, Template)]> {
+        let mut parsed = Vec::new();
+        for (name, text) in self.pairs("refresh_params") {
+            let template = Template::parse(&text).and_then(|template| {
+                let is_known = template.names().iter().all(|name| *name == "scope");
+                is_known
+                    .then_some(template)
+                    .ok_or_else(|| "`refresh_params` may name `scope` only".to_owned())
+            });
+            match (template, self.fields.get("refresh_params")) {
+                (Ok(template), _) => parsed.push((name, template)),
+                (Err(message), Some(node)) => {
+                    self.findings.report(node.span, message);
+                }
+                (Err(_), None) => {}
+            }
+        }
+        parsed.into()
+    }
+
     fn headers(&mut self) -> Box<[(HeaderName, HeaderValue)]> {
         let Some(node) = self.fields.get("headers") else { return Box::default() };
         let entries = reader::mapping(node, "`headers`", self.findings).unwrap_or_default();
@@ -282,7 +313,7 @@ fn path(text: &str, node: &Node, findings: &mut Findings) -> Option<JsonPath> {
 }
 
 fn not_a_path() -> String {
-    "a place in an answer is names and numbers with dots between: `data.0.token`; `$` is the whole of it"
+    "a place in an answer is names and numbers with dots between: `data.0.token`, `errors.*.code`; `$` is the whole of it"
         .to_owned()
 }
 
@@ -345,6 +376,7 @@ pub(in crate::decide) fn read_errors(node: &Node, findings: &mut Findings) -> Bo
 }
 
 fn read_error(node: &Node, findings: &mut Findings) -> Option<ErrorRule> {
+    let before = findings.count();
     let fields = Fields::read(node, "an error", shape::ERROR.keys, findings)?;
     let status = fields.get("status").map(|node| {
         let number = |text: &str| match text.parse() {
@@ -375,9 +407,11 @@ fn read_error(node: &Node, findings: &mut Findings) -> Option<ErrorRule> {
     }
     let status: Box<[u16]> = status.unwrap_or_default().into();
     if status.is_empty() && json.is_empty() && header.is_empty() {
-        findings
-            .report(node.span, "the error fits everything")
-            .hint("say by what it is known: `status`, `json` or `header`");
+        if findings.count() == before {
+            findings
+                .report(node.span, "the error fits everything")
+                .hint("say by what it is known: `status`, `json` or `header`");
+        }
         return None;
     }
     Some(ErrorRule { status, json, header, class: class?, wait, code })

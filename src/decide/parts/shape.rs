@@ -417,9 +417,10 @@ record!(PROVIDER: "Who issues tokens: an authorization server.", requires [&["to
     "pkce": Shape::Words(&["s256", "off"]), "Whether the code is bound by a challenge (RFC 7636); `s256` when not said.";
     "scope_param": Shape::Text, "The parameter that scopes go to; `scope` when not said.";
     "scope_separator": Shape::Text, "What stands between scopes; a space when not said.";
+    "scopes": Shape::List(&Shape::Text), "What a person is always asked for: `[offline_access]`.";
     "authorize_params": Shape::Map(any, &Shape::Text), "Further parameters of the page: `access_type: offline`.";
     "token_params": Shape::Map(any, &Shape::Text), "Further parameters of token requests.";
-    "refresh_params": Shape::Map(any, &Shape::Text), "Further parameters of a refresh.";
+    "refresh_params": Shape::Map(any, &Shape::Text), "Further parameters of a refresh; `\"{scope}\"` is what was granted.";
     "headers": Shape::Map(any, &Shape::Text), "Constant headers of token requests.";
     "client_auth": CLIENT_AUTH, "How clients authenticate; `basic` when not said.";
     "body": Shape::Words(&["form", "json"]), "How parameters are sent; `form` when not said.";
@@ -431,7 +432,7 @@ record!(PROVIDER: "Who issues tokens: an authorization server.", requires [&["to
     "allow_private_addresses": Shape::Any(&[&Shape::Flag, &Shape::List(&Shape::Form(network))]), "Whether its hosts may resolve to private addresses.";
 });
 
-record!(RESPONSE: "Where in an answer what stands: names and numbers with dots between.", requires [], {
+record!(RESPONSE: "Where in an answer what stands: names and numbers with dots between; `*` is each item of a list.", requires [], {
     "ok": Shape::Map(any, &EXPECTED), "What must hold for a success: `{ok: true}`.";
     "access_token": PATHS, "The token.";
     "refresh_token": PATHS, "The refresh token.";
@@ -448,7 +449,7 @@ static EXPECTED: Shape = Shape::Any(&[&Shape::Flag, &Shape::Text, &Shape::List(&
 record!(ERROR: "What an error looks like, and what it means.", requires [&["class"]], {
     "status": Shape::Any(&[&Shape::Number, &Shape::List(&Shape::Number)]), "One status, or several; any when not said.";
     "json": Shape::Map(any, &EXPECTED), "What stands in the body: `{error: [invalid_grant]}`; `\"*\"` is anything.";
-    "header": Shape::Map(any, &Shape::Text), "What stands in a header.";
+    "header": Shape::Map(any, &Shape::Text), "Which word stands in a header: `{www-authenticate: insufficient_claims}`; `\"*\"` is anything.";
     "class": Shape::Words(&["expired", "revoked", "scope_missing", "interaction", "rate_limited", "transient", "misconfigured", "other"]), "What it means.";
     "wait": Shape::Record(&WAIT), "Where it says how long to wait.";
     "code": Shape::Text, "Where the provider's own code stands.";

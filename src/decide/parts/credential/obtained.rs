@@ -203,7 +203,8 @@ impl Keys<'_, '_> {
         let value = |name: &str| {
             let nodes = [own, self.around.vars];
             let found = nodes.into_iter().flatten().find_map(|vars| vars.get(name)?.as_text());
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            // A host may have a port.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
             found.filter(|text| !text.is_empty() && text.chars().all(plain)).map(ToOwned::to_owned)
         };
         let filled = provider::fill(text, value);
@@ -211,7 +212,9 @@ impl Keys<'_, '_> {
             let names = list(provider::variables(text).into_iter());
             self.findings
                 .report(self.node.span, format!("a URL has variables that have no value here: {names}"))
-                .hint("write `vars: {NAME: VALUE}` in the credential: letters, digits, `-`, `_` and `.`");
+                .hint(
+                    "write `vars: {NAME: VALUE}` in the credential: letters, digits, `-`, `_`, `.` and `:`",
+                );
         }
         filled
     }
@@ -298,6 +301,7 @@ impl Provider {
             pkce: true,
             scope_param: "scope".into(),
             scope_separator: " ".into(),
+            scopes: Box::default(),
             authorize_params: Box::default(),
             token_params: Box::default(),
             refresh_params: Box::default(),

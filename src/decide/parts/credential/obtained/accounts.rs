@@ -125,7 +125,7 @@ impl Keys<'_, '_> {
         } else {
             self.around.providers.known("google")
         };
-        let provider = provider?;
+        let Some(provider) = provider else { return self.undescribed("provider") };
         let url = self.filled(&provider.token_url, "token_url")?;
         let issuer = || JsonTemplate::Text(parsed("{json(key, 'client_email')}"));
         let scope = if scopes.is_empty() { PLATFORM.to_owned() } else { scopes.join(" ") };

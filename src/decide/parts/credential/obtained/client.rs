@@ -51,12 +51,17 @@ impl Keys<'_, '_> {
         let (private_key, assertion) = (self.reference("private_key"), self.reference("assertion"));
         let (key_id, algorithm) = (self.text("key_id"), self.word("algorithm", &ALGORITHMS));
         let certificate = self.certificate();
-        let said = self.word("client_auth", &ClientAuthentication::WORDS).or(provider.client_auth);
+        let own = self.word("client_auth", &ClientAuthentication::WORDS);
         // An assertion is a client's only where the kind has no other meaning for it, and so with the private key.
         let is_clients = self.kind != "jwt_bearer";
         let (private_key, assertion) = (private_key.filter(|_| is_clients), assertion.filter(|_| is_clients));
-        let auth = said.unwrap_or(if private_key.is_some() || assertion.is_some() {
+        let has_key = private_key.is_some() || assertion.is_some();
+        // A grant that needs no client has none of its keys: the provider's usual way is another grant's.
+        let is_anonymous = own.is_none() && !self.has("client_id") && stored.is_none();
+        let auth = own.unwrap_or(if has_key {
             ClientAuthentication::PrivateKeyJwt
+        } else if let Some(usual) = provider.client_auth.filter(|_| !is_anonymous) {
+            usual
         } else if certificate.is_some() && secret.is_none() {
             ClientAuthentication::TlsClientAuth
         } else if secret.is_some() || (stored.is_some() && !self.has("client_id")) {
@@ -92,8 +97,6 @@ impl Keys<'_, '_> {
             }
             _ => None,
         };
-        // A grant that needs no client has none of its keys.
-        let is_anonymous = !has_id && said.is_none();
         if let Some(missing) = missing.filter(|_| !is_anonymous) {
             let word =
                 ClientAuthentication::WORDS.iter().find(|(_, known)| *known == auth).map_or("", |(w, _)| w);

@@ -58,9 +58,9 @@ impl Keys<'_, '_> {
             revoke.map_or(Some(None), |url| url.map(Some))?,
             ask.map_or(Some(None), |url| url.map(Some))?,
         );
-        let request = |url, grant: Params, own: &[(Box<str>, Box<str>)]| {
+        let request = |url, grant: Params, own: &[(Box<str>, Template)]| {
             let params = Provider::constants(&provider.token_params)
-                .chain(Provider::constants(own))
+                .chain(own.iter().cloned())
                 .chain(grant)
                 .chain(client.params.iter().cloned());
             provider.step(url, joined(params), &client.headers)
@@ -76,6 +76,8 @@ impl Keys<'_, '_> {
         } else {
             vec![constant("grant_type", "refresh_token"), named("refresh_token")]
         };
+        let is_asked = |scope: &String| provider.scopes.iter().any(|always| **always == **scope);
+        let own_scopes = scopes.into_iter().filter(|scope| !is_asked(scope)).map(Into::into);
         // Both the refresh token and, where there is none, the access token go by one name (RFC 7009 §2.1).
         let give_back = vec![("token".into(), Template::name("revoked_token"))];
         Some(How::Authorized(Box::new(Authorization {
@@ -92,7 +94,7 @@ impl Keys<'_, '_> {
             refresh: request(refresh, renew, &provider.refresh_params),
             revoke: revoke.map(|url| request(url, give_back, &[])),
             recipe: recipe(client, Vec::new(), Owned::Integration, &provider),
-            scopes: scopes.into_iter().map(Into::into).collect(),
+            scopes: provider.scopes.iter().cloned().chain(own_scopes).collect(),
             scope_separator: provider.scope_separator.clone(),
             rotation: provider.rotation,
             reuse_grace: provider.reuse_grace,
@@ -214,7 +216,7 @@ impl Keys<'_, '_> {
     }
 
     /// A provider that is named and not described: the policy loads, and requests are refused until it is.
-    fn undescribed(&self, key: &str) -> Option<How> {
+    pub(super) fn undescribed(&self, key: &str) -> Option<How> {
         self.has(key).then(|| How::Undescribed(self.said(key)))
     }
 
