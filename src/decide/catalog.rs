@@ -51,7 +51,13 @@ macro_rules! providers {
 }
 
 /// Names and texts of those who issue tokens.
-const PROVIDERS: &[(&str, &str)] = providers!["google",];
+#[rustfmt::skip]
+const PROVIDERS: &[(&str, &str)] = providers![
+    "airtable", "anthropic", "asana", "atlassian", "databricks", "discord", "dropbox", "figma", "github",
+    "gitlab", "google", "hubspot", "intercom", "linear", "microsoft", "notion", "okta", "openai",
+    "pagerduty", "salesforce", "sentry", "shopify", "slack", "slack-user", "snowflake", "stripe",
+    "supabase", "zendesk", "zoom",
+];
 
 /// The names of the providers that egret knows.
 pub(super) fn providers<'n>() -> impl Iterator<Item = &'n str> {
