@@ -45,6 +45,17 @@ pub(crate) fn test_credential(text: &str) -> crate::plan::CredentialSpec {
     test_credential_with(text, "")
 }
 
+/// What a policy with one integration of this text has for it.
+#[cfg(test)]
+pub(crate) fn test_plan(integration: &str) -> std::sync::Arc<crate::plan::Plan> {
+    let text = format!(
+        "version: 1\ntenants: {{acme: {{integrations: {{api: {integration}}}, agents: {{bot: {{}}}}}}}}\n"
+    );
+    let policy = Policy::from_text("policy.yaml", &text)
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    policy.tenants().next().unwrap().integration("api").unwrap().plan.clone()
+}
+
 /// The same, with further top-level keys of the policy: `providers`.
 #[cfg(test)]
 pub(crate) fn test_credential_with(text: &str, more: &str) -> crate::plan::CredentialSpec {

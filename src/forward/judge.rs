@@ -17,7 +17,7 @@ use super::{body::OutgoingBody, exchange::Exchange};
 use crate::{
     credential::Consequence,
     json,
-    plan::ErrorRule,
+    plan::{ErrorRule, Wait, WaitPlace},
     refusal::{Reason, retry_after_seconds},
 };
 
@@ -77,7 +77,9 @@ pub(super) async fn judge(exchange: &mut Exchange, response: Response<Incoming>)
 }
 
 fn looks_into(rule: &ErrorRule, status: StatusCode) -> bool {
-    !rule.json.is_empty() && (rule.status.is_empty() || rule.status.contains(&status.as_u16()))
+    let waits = matches!(rule.wait, Some(Wait { place: WaitPlace::Json(_), .. }));
+    let asks = !rule.json.is_empty() || rule.code.is_some() || waits;
+    asks && (rule.status.is_empty() || rule.status.contains(&status.as_u16()))
 }
 
 /// A body whose beginning was looked into.
@@ -140,5 +142,29 @@ impl Body for Peeked {
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + read);
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_looked_into_where_a_rule_needs_something_of_it() {
+        let catalogued = |service: &str, status| {
+            let plan = crate::decide::test_plan(&format!("{{service: {service}, credential: none}}"));
+            plan.service.errors.iter().any(|rule| looks_into(rule, status))
+        };
+        let limited = StatusCode::TOO_MANY_REQUESTS;
+        for (service, status, looks) in [
+            ("slack", StatusCode::OK, true),
+            ("slack", limited, false),
+            ("discord", limited, true),
+            ("anthropic", StatusCode::from_u16(529).unwrap(), true),
+            ("pagerduty", limited, false),
+            ("openai", StatusCode::OK, false),
+        ] {
+            assert_eq!(catalogued(service, status), looks, "{service} {status}");
+        }
     }
 }
