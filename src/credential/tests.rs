@@ -1,6 +1,7 @@
 pub(super) mod kill;
 mod minted;
 pub(super) mod provider;
+mod quirks;
 mod stored;
 
 use std::{
