@@ -7,6 +7,7 @@ mod allow;
 mod code;
 mod grants;
 mod hosts;
+mod providers;
 mod secrets;
 mod unused;
 
@@ -60,6 +61,7 @@ pub(in crate::decide) fn lint(
     hosts::look(&mut look);
     unused::look(&mut look);
     secrets::look(&mut look, around);
+    providers::look(&mut look);
     let mut found = look.found;
     found.sort_by_key(|found| (found.at.file, found.at.line, found.at.column, found.code));
     // A line that several roles include, or a role that several agents have from `*`, is one place.

@@ -31,6 +31,8 @@ pub enum Code {
     UnresolvedSecret,
     /// A password that stands in the policy itself.
     ConstantPassword,
+    /// A provider that is neither described nor known.
+    UnknownProvider,
     /// A host that two services have.
     OverlappingService,
     /// A line that grants nothing beyond another one.
@@ -55,7 +57,7 @@ pub enum Level {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::UnguardedDelete,
         Self::GraphqlPost,
         Self::PublicSuffix,
@@ -68,6 +70,7 @@ impl Code {
         Self::EmptyTenant,
         Self::UnresolvedSecret,
         Self::ConstantPassword,
+        Self::UnknownProvider,
         Self::OverlappingService,
         Self::RedundantLine,
         Self::NeverMatches,
@@ -90,6 +93,7 @@ impl Code {
             Self::EmptyTenant => "empty-tenant",
             Self::UnresolvedSecret => "unresolved-secret",
             Self::ConstantPassword => "constant-password",
+            Self::UnknownProvider => "unknown-provider",
             Self::OverlappingService => "overlapping-service",
             Self::RedundantLine => "redundant-line",
             Self::NeverMatches => "never-matches",

@@ -127,7 +127,7 @@ fn unresolved(look: &mut Look<'_>, around: Around<'_>) {
     }
 }
 
-fn integrations(policy: &Policy) -> impl Iterator<Item = (&str, &super::Integration)> {
+pub(super) fn integrations(policy: &Policy) -> impl Iterator<Item = (&str, &super::Integration)> {
     policy
         .named_tenants()
         .flat_map(|(id, tenant)| tenant.integrations.iter().map(|integration| (id.as_str(), integration)))

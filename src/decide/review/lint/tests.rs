@@ -262,6 +262,25 @@ fn a_secret_that_is_not_there() {
 }
 
 #[test]
+fn a_provider_that_nobody_describes() {
+    let text = |credential: &str, described: &str| {
+        format!(
+            "version: 1\n{described}tenants:\n  t:\n    integrations:\n      openai:\n        credential:\n{credential}\n    agents: {{bot: {{openai: caller}}}}\n"
+        )
+    };
+    let described = "providers: {initech: {token_url: \"https://id.initech.example/token\"}}\n";
+    for credential in [
+        "          oauth:\n            provider: initech",
+        "          token_exchange:\n            idp: initech",
+        "          client_credentials:\n            client_id: a\n            provider: initech",
+    ] {
+        check(Code::UnknownProvider, &text(&format!("{credential} #<"), ""));
+        check(Code::UnknownProvider, &text(credential, described));
+    }
+    check(Code::UnknownProvider, &text("          oauth:\n            provider: linear", ""));
+}
+
+#[test]
 fn a_host_of_two_services() {
     let text = |hosts: &str| {
         policy(
