@@ -14,7 +14,7 @@ mod policy;
 mod reload;
 mod review;
 
-pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued};
+pub use catalog::{Catalogue, ListedRole, Listing, catalogue, catalogued, providers};
 pub use files::{
     bundle::{MANIFEST, SIGNATURE, Verification},
     format::{Unformatted, format, policy_files, policy_text},

@@ -163,6 +163,54 @@ fn is_listed(reason: &Reason) {
 
 const CATALOGUE: &str = "docs/catalog.md";
 
+#[test]
+fn the_page_has_every_provider_and_the_services_it_goes_with() {
+    let page = std::fs::read_to_string(CATALOGUE).unwrap();
+    let (start, end) = (page.find("## Providers").unwrap(), page.find("## The services").unwrap());
+    let rows = page[start..end].lines().filter_map(|line| line.strip_prefix("| `"));
+    let services: BTreeSet<&str> = decide::catalogue().iter().map(|listing| listing.name).collect();
+    let mut written = Vec::new();
+    for row in rows {
+        let (name, rest) = row.split_once("` |").unwrap();
+        let cell = rest.split('|').next().unwrap();
+        for service in cell.split(',').map(|service| service.trim().trim_matches('`')) {
+            assert!(services.contains(service), "{name} goes with no `{service}`");
+        }
+        written.push(name);
+    }
+    assert_eq!(written, decide::providers().collect::<Vec<_>>());
+}
+
+/// The examples of docs/policy.md that stand alone, as whole policies: parts of a policy, and credentials.
+#[test]
+fn what_the_page_shows_of_services_providers_and_credentials_loads() {
+    const PAGE: &str = include_str!("../docs/policy.md");
+    let schema = decide::schema();
+    let kinds = schema
+        .pointer("/properties/tenants/additionalProperties/properties/integrations/additionalProperties/properties/credential/anyOf/1/properties")
+        .unwrap();
+    let mut missing: BTreeSet<&str> = kinds.as_object().unwrap().keys().map(String::as_str).collect();
+    for attached_as_it_is in ["secrets", "static"] {
+        assert!(missing.remove(attached_as_it_is));
+    }
+    let examples = PAGE.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    for example in examples {
+        let policy = if example.starts_with("services:") || example.starts_with("providers:") {
+            format!("version: 1\n{example}")
+        } else if let Some(credential) = example.strip_prefix("credential:\n  ") {
+            missing.remove(credential.split(':').next().unwrap());
+            let indented: String = example.lines().map(|line| format!("        {line}\n")).collect();
+            format!("version: 1\ntenants:\n  acme:\n    integrations:\n      openai:\n{indented}")
+        } else {
+            continue;
+        };
+        if let Err(problems) = Policy::from_text("docs/policy.md", &policy) {
+            panic!("{policy}\n{}", problems.render(false));
+        }
+    }
+    assert!(missing.is_empty(), "docs/policy.md has no example of {missing:?}");
+}
+
 /// `EGRET_BLESS=1` writes the table anew.
 #[test]
 fn the_catalogue_is_the_table_of_its_page() {

@@ -60,7 +60,7 @@ const PROVIDERS: &[(&str, &str)] = providers![
 ];
 
 /// The names of the providers that egret knows.
-pub(super) fn providers<'n>() -> impl Iterator<Item = &'n str> {
+pub fn providers<'n>() -> impl Iterator<Item = &'n str> {
     PROVIDERS.iter().map(|(name, _)| -> &'n str { name })
 }
 
