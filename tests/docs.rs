@@ -199,7 +199,7 @@ fn what_the_page_shows_of_services_providers_and_credentials_loads() {
             format!("version: 1\n{example}")
         } else if let Some(credential) = example.strip_prefix("credential:\n  ") {
             missing.remove(credential.split(':').next().unwrap());
-            let indented: String = example.lines().map(|line| format!("        {line}\n")).collect();
+            let indented = format!("        {}\n", example.replace('\n', "\n        "));
             format!("version: 1\ntenants:\n  acme:\n    integrations:\n      openai:\n{indented}")
         } else {
             continue;
