@@ -395,7 +395,7 @@ record!(STEP: "A request, and what is taken from its answer.", requires [&["url"
     "errors": Shape::List(&Shape::Record(&ERROR)), "What its errors mean; the first that fits.";
 });
 
-record!(SIGNATURE: "Requests signed by templates.", requires [&["secrets"], &["headers", "query"]], {
+record!(SIGNATURE: "Requests signed by templates, in headers or the query or both.", requires [&["secrets"]], {
     "secrets": Shape::Map(word, &Shape::Text), "What the templates may name: references, and constants.";
     "let": Shape::Map(word, &Shape::Text), "Names that are worked out first: `date: \"{now('rfc2822')}\"`.";
     "headers": Shape::Map(any, &Shape::Text), "Headers; beside the secrets they name `method`, `host`, `path`, `query` and `body_sha256`.";
