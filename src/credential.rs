@@ -14,7 +14,7 @@ use crate::{
     context::{IntegrationId, TenantId, Tier},
     decide::Grant,
     fetch::Calls,
-    message::Message,
+    message::{Message, Room},
     metrics::Metrics,
     plan::{CertificateRef, CredentialSpec, How, Obtained, Owned, Placement, Plan, WebIdentity},
     refusal::{Reason, Refusal},
@@ -26,7 +26,6 @@ use crate::{
 };
 
 mod assertion;
-mod body;
 mod connect;
 mod consent;
 mod engine;
@@ -47,7 +46,7 @@ use engine::{Engine, TokenKey, Work};
 use failure::Failure;
 use live::Ready;
 use placement::Static;
-use signing::{Signed, Signer};
+use signing::Signer;
 use source::Sources;
 pub use source::{Origins, Outside};
 pub use usage::{Consequence, Usage};
@@ -82,6 +81,8 @@ pub struct Outgoing {
     pub needles: Option<Arc<Needles>>,
     /// What the answer may say about the credential; none when none was attached.
     pub usage: Option<Usage>,
+    /// Where a person connects it, for refusals that the answer leads to.
+    pub links: Links,
     /// What egret shows in the handshake, where the upstream asks who connects.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
@@ -101,7 +102,7 @@ pub struct Credentials {
     engine: Arc<Engine>,
     links: Links,
     certificates: Cache<(TenantId, IntegrationId), Arc<Shown>>,
-    room: body::Room,
+    room: Room,
 }
 
 /// A client's certificate in use.
@@ -130,7 +131,7 @@ impl Credentials {
             engine,
             links,
             certificates: Cache::new(MOST_PREPARED),
-            room: body::Room::default(),
+            room: Room::new(signing::ROOM),
         }
     }
 
@@ -184,46 +185,43 @@ impl Credentials {
                 Some(self.certificate(&grant.context().identity.tenant_id, plan, reference).await?)
             }
         };
+        let links = self.links.clone();
         let (path, query) = (message.target.path.as_str(), message.target.query.as_ref());
         let query = query.map(crate::target::Query::as_str);
         let Some(usage) = usage else {
             let path_and_query = placement::without_secret(path, query)?;
-            return Ok(Outgoing { path_and_query, needles: None, usage: None, certificate });
+            return Ok(Outgoing { path_and_query, needles: None, usage: None, links, certificate });
         };
         let (ready, record) = usage.attached();
         let (path_and_query, needles) = match ready {
             Ready::Token(prepared) => {
                 (prepared.apply(&mut message.headers, path, query)?, prepared.needles())
             }
-            Ready::Signer(keys, needles) => {
-                let Signed { path_and_query, needles } = self.sign(&keys, needles, message, grant).await?;
-                (path_and_query, needles)
-            }
+            Ready::Signer(signer, needles) => (self.sign(&signer, message, grant).await?, needles),
         };
         message.entry.credentialed(record, started.elapsed());
-        Ok(Outgoing { path_and_query, needles, usage: Some(usage), certificate })
+        Ok(Outgoing { path_and_query, needles, usage: Some(usage), links, certificate })
     }
 
     /// Signs the request as it will be sent.
     async fn sign(
         &self,
         signer: &Signer,
-        needles: Option<Arc<Needles>>,
         message: &mut Message,
         grant: &Grant,
-    ) -> Result<Signed, Reason> {
-        let how = grant.plan().and_then(|plan| plan.credential.as_ref());
+    ) -> Result<PathAndQuery, Reason> {
+        let how = grant.plan().and_then(|plan| match plan.credential.as_ref()? {
+            CredentialSpec::Obtained(obtained) => Some(&obtained.how),
+            CredentialSpec::Static(_) => None,
+        });
         match (how, signer) {
-            (Some(CredentialSpec::Obtained(obtained)), signer) => match (&obtained.how, signer) {
-                (How::Aws(how), Signer::Aws(keys)) => {
-                    signing::sign_for_aws(how, keys, needles, message, grant, &self.room).await
-                }
-                (How::Signature(how), Signer::Values(values)) => {
-                    signing::sign_by_template(how, values, needles, message, grant, &self.room).await
-                }
-                _ => Err(Reason::InternalError { error: "BUG: a signature of another kind".to_owned() }),
-            },
-            _ => Err(Reason::InternalError { error: "BUG: a signature without a plan".to_owned() }),
+            (Some(How::Aws(how)), Signer::Aws(keys)) => {
+                signing::sign_for_aws(how, keys, message, grant, &self.room).await
+            }
+            (Some(How::Signature(how)), Signer::Values(values)) => {
+                signing::sign_by_template(how, values, message, grant, &self.room).await
+            }
+            _ => Err(Reason::InternalError { error: "BUG: a signature of another kind".to_owned() }),
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod context;
 pub mod target;
 pub mod secret;
+pub mod form;
 pub mod json;
 pub mod message;
 pub mod refusal;

@@ -20,6 +20,10 @@ use crate::{
     target::{Method, Target},
 };
 
+mod whole;
+
+pub use whole::{Room, RoomSize};
+
 /// Any error that travels through a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

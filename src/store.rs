@@ -18,12 +18,14 @@ mod keys;
 mod lazy;
 mod open;
 mod secrets;
+mod tokens;
 
-pub use connections::{Connection, ConnectionKey, Facts, Lease, Listed, Owner, Status, Tokens};
+pub use connections::{Connection, ConnectionKey, Facts, Lease, Listed, Owner, Status};
 pub use keys::{BadKey, KeyEncryptionKey};
 use keys::{Closed, DataKey, Keyring, Place};
 pub use lazy::LazyStore;
 pub use secrets::{SecretName, Stored, Versioned};
+pub use tokens::Tokens;
 
 /// The store, open. Cheap to clone.
 #[derive(Clone)]
@@ -137,7 +139,7 @@ impl fmt::Debug for Store {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

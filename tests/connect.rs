@@ -113,7 +113,11 @@ fn scene() -> Scene {
     let takes = provider.clone();
     let api = Upstream::https1("api.good.test", move |seen| {
         let wanted = format!("Bearer at-planted-{}", (*takes.wants.lock().unwrap()).max(1));
-        let status = if seen.header("authorization").as_deref() == Some(&wanted) { 200 } else { 401 };
+        let status = match seen.header("authorization") {
+            _ if seen.target.ends_with("/revoked") => 403,
+            Some(sent) if sent == wanted => 200,
+            _ => 401,
+        };
         full(status, &[("www-authenticate", "Bearer error=\"invalid_token\"")], "done")
     });
     let idp_at = idp.address;
@@ -131,6 +135,7 @@ services:
   mail:
     hosts: [api.good.test]
     allow_private_addresses: true
+    errors: [{{status: 403, class: revoked}}]
     roles:
       reader: [{{scopes: [mail.read]}}, GET /**]
       sender: [{{include: reader}}, {{scopes: [mail.send]}}, POST /**]
@@ -332,6 +337,24 @@ fn a_body_that_streamed_is_not_sent_again_but_the_next_request_has_another_token
     eventually("another token", || (ask(&running, Some(ANN), POST).status == 200).then_some(()));
     assert_eq!(api.last().header("authorization"), Some("Bearer at-planted-2".to_owned()));
     assert_eq!(api.last().body, "hello");
+}
+
+#[test]
+fn who_hears_first_that_the_api_took_a_connection_back_is_told_where_to_connect_it_anew() {
+    let Scene { api, house, _idp, .. } = scene();
+    let dir = house.dir.path().to_owned();
+    let (waiting, _, asked) = connect(&dir, &[]);
+    browse(&asked["redirect_uri"], &format!("state={}&code=c0de", asked["state"]));
+    assert_eq!(waiting.end().0, 0);
+    let running = house.start();
+    let page = format!("http://{}/connect/acme/mail?user=ann%40acme.example", running.admin());
+    // The first is refused by what the API says, the second by what is known since then.
+    for request in ["GET http://api.good.test/revoked HTTP/1.1", GET] {
+        let refused = ask(&running, Some(ANN), request);
+        assert_eq!((refused.status, refused.code().as_str()), (403, "auth_revoked"), "{request}");
+        assert_eq!(refused.json()["reconnect_url"], *page, "{request}");
+    }
+    assert_eq!(api.seen().len(), 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
     context::{IntegrationId, TenantId, Tier, UserId},
     credential::{Connects, Consents, Question, Reply},
     decide::{Grant, Policies},
+    form,
     plan::{Connectable, How},
     secret::{Secret, sha256_hex},
     store::{ConnectionKey, Owner},
@@ -96,7 +97,7 @@ impl Connect {
             (&Method::GET, "/connect/callback") => self.back(request.headers(), &query).await,
             (&Method::GET, path) => self.ask(path, &query),
             (&Method::POST, "/connect/start") => self.start(request).await,
-            _ => page(StatusCode::METHOD_NOT_ALLOWED, "Not here", "<p>This page is only read.</p>"),
+            _ => say(StatusCode::METHOD_NOT_ALLOWED, "Not here", "This page is only read."),
         }
     }
 
@@ -136,13 +137,7 @@ impl Connect {
         };
         let (key, what) = match self.find(tenant, integration, user.as_deref()) {
             Ok(found) => found,
-            Err(problem) => {
-                return page(
-                    StatusCode::NOT_FOUND,
-                    "Nothing to connect",
-                    &format!("<p>{}</p>", escaped(&problem)),
-                );
-            }
+            Err(problem) => return say(StatusCode::NOT_FOUND, "Nothing to connect", &problem),
         };
         let How::Authorized(how) = &what.credential.how else {
             let command = format!("egret connect {integration} --tenant {tenant}");
@@ -180,27 +175,17 @@ impl Connect {
         let from_here = request.headers().get("sec-fetch-site").is_none_or(|site| site == "same-origin");
         let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
         if !from_here || origin.is_some_and(|origin| origin != self.0.base.as_bytes() && origin != b"null") {
-            return page(
-                StatusCode::FORBIDDEN,
-                "Not from here",
-                "<p>Open the link again, and use its button.</p>",
-            );
+            return say(StatusCode::FORBIDDEN, "Not from here", "Open the link again, and use its button.");
         }
         let Ok(form) = Limited::new(request.into_body(), LARGEST).collect().await else {
-            return page(StatusCode::BAD_REQUEST, "Too long", "<p>Open the link again.</p>");
+            return say(StatusCode::BAD_REQUEST, "Too long", "Open the link again.");
         };
         let form = params(&String::from_utf8_lossy(&form.to_bytes()));
         let get = |name: &str| form.get(name).map_or("", String::as_str);
         let (key, what) =
             match self.find(get("tenant"), get("integration"), form.get("user").map(String::as_str)) {
                 Ok(found) => found,
-                Err(problem) => {
-                    return page(
-                        StatusCode::NOT_FOUND,
-                        "Nothing to connect",
-                        &format!("<p>{}</p>", escaped(&problem)),
-                    );
-                }
+                Err(problem) => return say(StatusCode::NOT_FOUND, "Nothing to connect", &problem),
             };
         if let Some(answer) = self.unless_connected(&key).await {
             return answer;
@@ -208,21 +193,11 @@ impl Connect {
         let redirect_uri = format!("{}/connect/callback", self.0.base);
         let question = match self.0.consents.ask(&key, &what, &redirect_uri).await {
             Ok(question) => question,
-            Err(problem) => {
-                return page(
-                    StatusCode::BAD_GATEWAY,
-                    "Not connected",
-                    &format!("<p>{}</p>", escaped(&problem.to_string())),
-                );
-            }
+            Err(problem) => return say(StatusCode::BAD_GATEWAY, "Not connected", &problem.to_string()),
         };
         let mut random = [0; 32];
         if aws_lc_rs::rand::fill(&mut random).is_err() {
-            return page(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Not now",
-                "<p>The system has no random bytes.</p>",
-            );
+            return say(StatusCode::SERVICE_UNAVAILABLE, "Not now", "The system has no random bytes.");
         }
         let browser = crate::secret::hex(&random);
         let url = question.url.clone();
@@ -230,17 +205,13 @@ impl Connect {
             let mut waiting = self.waiting();
             waiting.retain(|_, waiting| waiting.since.elapsed() < PATIENCE);
             if waiting.len() >= MOST {
-                return page(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "Not now",
-                    "<p>Too many people connect at once.</p>",
-                );
+                return say(StatusCode::SERVICE_UNAVAILABLE, "Not now", "Too many people connect at once.");
             }
             let name = question.state.name();
             let browser = Secret::new(browser.clone().into_bytes());
             waiting.insert(name, Waiting { key, what, question, browser, since: Instant::now() });
         }
-        let mut response = page(StatusCode::SEE_OTHER, "On the way", "<p>To the provider.</p>");
+        let mut response = say(StatusCode::SEE_OTHER, "On the way", "To the provider.");
         let secure = if self.0.base.starts_with("https://") { "; Secure" } else { "" };
         // Lax: the way back comes from the provider's site.
         let cookie =
@@ -265,16 +236,16 @@ impl Connect {
             }
             Err(problem) => (StatusCode::SERVICE_UNAVAILABLE, "Not now", problem.to_string()),
         };
-        Some(page(status, title, &format!("<p>{}</p>", escaped(&text))))
+        Some(say(status, title, &text))
     }
 
     /// Back from the provider.
     async fn back(&self, headers: &HeaderMap, query: &str) -> Response<Full<Bytes>> {
         let unknown = || {
-            page(
+            say(
                 StatusCode::BAD_REQUEST,
                 "Not connected",
-                "<p>Nobody asked for this answer here, or too long ago. Open the link again.</p>",
+                "Nobody asked for this answer here, or too long ago. Open the link again.",
             )
         };
         let Some(reply) = Reply::read(query) else { return unknown() };
@@ -313,11 +284,7 @@ impl Connect {
             }
             Err(problem) => {
                 tracing::warn!(%tenant, %integration, %owner, %problem, "not connected");
-                page(
-                    StatusCode::BAD_GATEWAY,
-                    "Not connected",
-                    &format!("<p>{}</p>", escaped(&problem.to_string())),
-                )
+                say(StatusCode::BAD_GATEWAY, "Not connected", &problem.to_string())
             }
         }
     }
@@ -347,11 +314,8 @@ fn decoded(text: &str) -> Option<String> {
 /// The first of each name.
 fn params(text: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
-    for part in text.split('&') {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        if let (Some(name), Some(value)) = (decoded(name), decoded(&value.replace('+', " "))) {
-            found.entry(name).or_insert(value);
-        }
+    for (name, value) in form::pairs(text).flatten() {
+        found.entry(name).or_insert(value);
     }
     found
 }
@@ -369,6 +333,11 @@ fn escaped(text: &str) -> String {
         }
         html
     })
+}
+
+/// A page with one sentence.
+fn say(status: StatusCode, title: &str, text: &str) -> Response<Full<Bytes>> {
+    page(status, title, &format!("<p>{}</p>", escaped(text)))
 }
 
 fn page(status: StatusCode, title: &str, body: &str) -> Response<Full<Bytes>> {

@@ -25,7 +25,7 @@ impl Links {
     }
 
     /// Adds the link to a reason that a person can do something about.
-    pub(super) fn add(&self, reason: Reason, grant: &Grant) -> Reason {
+    pub(crate) fn add(&self, reason: Reason, grant: &Grant) -> Reason {
         let url = || {
             let credential = grant.plan()?.credential.as_ref()?;
             let CredentialSpec::Obtained(obtained) = credential else { return None };

@@ -14,7 +14,7 @@ use super::{
     workshop::{Tools, Workshop},
 };
 use crate::{
-    json,
+    form, json,
     plan::{Authorization, Connectable, How, Template},
     secret::Secret,
     store::{ConnectionKey, Facts, Status, Store, Tokens},
@@ -35,7 +35,6 @@ pub struct NotConnected(String);
 pub struct Consents(Arc<Workshop>);
 
 /// A question that a person answers in a browser.
-#[derive(Debug)]
 pub struct Question {
     /// Where the person goes.
     pub url: String,
@@ -48,7 +47,6 @@ pub struct Question {
 }
 
 /// A code that a person enters on another device.
-#[derive(Debug)]
 pub struct DeviceCode {
     /// What the person enters.
     pub user_code: String,
@@ -251,7 +249,7 @@ impl Consents {
     /// # Errors
     /// When the store cannot be used.
     pub async fn is_connected(&self, key: &ConnectionKey) -> Result<bool, NotConnected> {
-        let store = match self.0.store.get().await {
+        let store = match self.0.origins.store.get().await {
             Ok(store) => store,
             Err(error) if matches!(*error, crate::store::StoreError::Absent(_)) => return Ok(false),
             Err(error) => return Err(NotConnected(error.to_string())),
@@ -270,7 +268,7 @@ impl Consents {
         key: &ConnectionKey,
         what: Option<&Connectable>,
     ) -> Result<bool, NotConnected> {
-        let store = self.0.store.get().await.map_err(|error| NotConnected(error.to_string()))?;
+        let store = self.0.origins.store.get().await.map_err(|error| NotConnected(error.to_string()))?;
         let row = store.connection(key).await.map_err(|error| NotConnected(error.to_string()))?;
         let row = row.ok_or_else(|| NotConnected("there is no such connection".to_owned()))?;
         // First here: whatever the provider says, nobody uses it any more.
@@ -288,7 +286,7 @@ impl Consents {
 
     /// The store, which is there before a person is asked: what the person gives must not be lost.
     async fn store(&self) -> Result<&Store, NotConnected> {
-        self.0.store.get_or_create().await.map_err(|error| NotConnected(error.to_string()))
+        self.0.origins.store.get_or_create().await.map_err(|error| NotConnected(error.to_string()))
     }
 
     async fn tools(&self, key: &ConnectionKey, how: &Authorization) -> Result<Tools, NotConnected> {
@@ -321,11 +319,18 @@ impl Consents {
     }
 }
 
-impl std::fmt::Debug for Consents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Consents(..)")
-    }
+/// What is said to connect something is as good as the connection: it does not print.
+macro_rules! does_not_print {
+    ($($kind:ident),*) => {$(
+        impl std::fmt::Debug for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($kind), "(..)"))
+            }
+        }
+    )*};
 }
+
+does_not_print!(Consents, Question, DeviceCode, Reply);
 
 fn authorization(what: &Connectable) -> Result<&Authorization, NotConnected> {
     match &what.credential.how {
@@ -360,7 +365,7 @@ fn fill(values: &Values, template: &str) -> Result<String, NotConnected> {
 }
 
 /// What a person's answer in a browser says (RFC 6749 §4.1.2).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub enum Reply {
     /// A code for this state.
     Code {
@@ -381,15 +386,7 @@ pub enum Reply {
 impl Reply {
     /// Reads the query of the redirect. None where it is no answer, or says something twice.
     pub fn read(query: &str) -> Option<Self> {
-        let mut found = std::collections::HashMap::new();
-        for part in query.split('&').filter(|part| !part.is_empty()) {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let value = value.replace('+', " ");
-            let value = percent_encoding::percent_decode_str(&value).decode_utf8().ok()?.into_owned();
-            if found.insert(name, value).is_some() {
-                return None;
-            }
-        }
+        let mut found = form::unique(query)?;
         let state = found.remove("state")?;
         match (found.remove("code"), found.remove("error")) {
             (Some(code), None) => Some(Self::Code { state, code }),
@@ -399,5 +396,40 @@ impl Reply {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connects_something_does_not_print() {
+        let planted = || "planted".to_owned();
+        let reply = Reply::read("state=planted&code=planted").unwrap();
+        let secret = || Secret::new(b"planted".to_vec());
+        let question =
+            Question { url: planted(), state: secret(), verifier: secret(), redirect_uri: planted() };
+        let device = DeviceCode {
+            user_code: planted(),
+            verification_uri: planted(),
+            verification_uri_complete: Some(planted()),
+            expires_in: INTERVAL,
+            interval: INTERVAL,
+            code: secret(),
+        };
+        let printed = format!("{reply:?} {question:?} {device:?}");
+        assert_eq!(printed, "Reply(..) Question(..) DeviceCode(..)");
+    }
+
+    #[test]
+    fn an_answer_that_says_two_things_is_none() {
+        for query in
+            ["state=s", "code=c", "state=s&code=c&code=d", "state=s&code=c&error=e", "state=s&code=%ff"]
+        {
+            assert!(Reply::read(query).is_none(), "{query}");
+        }
+        let no = Reply::read("error=access_denied%3Cb%3E&state=a+b").unwrap();
+        assert!(matches!(no, Reply::Refused { state, error } if state == "a b" && error == "access_deniedb"));
     }
 }

@@ -122,7 +122,7 @@ impl Engine {
         let Some(stamp) = &live.stored else { return true };
         let key = &work.key.connection;
         let is = stamp.is_fresh(|| async {
-            let store = self.workshop.store.get().await?;
+            let store = self.workshop.origins.store.get().await?;
             let state = store.connection_state(key).await?;
             Ok(state.filter(|(_, status)| *status != Status::Revoked).map(|(generation, _)| generation))
         });
@@ -142,7 +142,7 @@ impl Engine {
         self.failures.insert(work.key.clone(), past);
         if let Some(stored) = &live.stored {
             let written = async {
-                let store = self.workshop.store.get().await?;
+                let store = self.workshop.origins.store.get().await?;
                 store.set_status(&work.key.connection, stored.generation, Status::Revoked).await?;
                 Ok::<_, Arc<StoreError>>(())
             };

@@ -173,9 +173,7 @@ impl Seen<'_> {
             let mut values = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
             values.any(|value| &**expected == "*" || has_word(&value.to_ascii_lowercase(), expected))
         };
-        (rule.status.is_empty() || rule.status.contains(&self.status.as_u16()))
-            && rule.json.iter().all(in_body)
-            && rule.header.iter().all(in_header)
+        rule.has_status(self.status) && rule.json.iter().all(in_body) && rule.header.iter().all(in_header)
     }
 
     /// What a token endpoint means where no rule says it (RFC 6749 §5.2, RFC 8693 §2.2.2).

@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,7 @@ use crate::{
     context::ulid,
     plan::{Authorization, ErrorClass, Rotation},
     secret::Secret,
-    store::{Connection, ConnectionKey, Facts, Lease, Status, Store, StoreError, Tokens},
+    store::{self, Connection, ConnectionKey, Facts, Lease, Status, Store, StoreError, Tokens},
 };
 
 /// How long a lease is good, in seconds: longer than a token endpoint may take, and than saving may be tried.
@@ -85,30 +85,29 @@ fn at(_: Point) {}
 #[cfg(test)]
 use super::tests::kill::at;
 
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        let what = error.to_string();
+        if error.is_transient() { Self::Unavailable(what) } else { Self::Missing(what) }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
-            Self::Unavailable(error.to_string())
-        } else {
-            Self::Missing(error.to_string())
-        }
+        Self::from(&error)
     }
 }
 
 impl From<Arc<StoreError>> for Failure {
     fn from(error: Arc<StoreError>) -> Self {
-        if error.is_transient() {
-            Self::Unavailable(error.to_string())
-        } else {
-            Self::Missing(error.to_string())
-        }
+        Self::from(&*error)
     }
 }
 
 impl Workshop {
     /// A key that its owner deposited.
     pub(super) async fn deposited(&self, work: &Work) -> Result<Live, Failure> {
-        let store = self.store.get().await?;
+        let store = self.origins.store.get().await?;
         let row = store.connection(&work.key.connection).await?.ok_or(Failure::NotConnected)?;
         if row.status != Status::Active {
             return Err(Failure::Gone { code: None });
@@ -122,7 +121,7 @@ impl Workshop {
 
     /// The token of a grant: as it is kept, or renewed.
     pub(super) async fn authorized(&self, how: &Authorization, work: &Work) -> Result<Live, Failure> {
-        let store = self.store.get().await?;
+        let store = self.origins.store.get().await?;
         let lease = Lease { holder: format!("{}/{}", self.holder, ulid(SystemTime::now())) };
         let renewal = Renewal { workshop: self, store, how, work, key: &work.key.connection, lease };
         renewal.run().await
@@ -182,7 +181,7 @@ impl Renewal<'_> {
     /// Whether its token can still be sent, and was not refused.
     fn is_good(&self, row: &Connection) -> bool {
         let is_refused = self.work.refused.is_some_and(|refused| refused.generation == Some(row.generation));
-        row.facts.expires_at.is_none_or(|ends| unix() < ends) && !is_refused
+        row.facts.expires_at.is_none_or(|ends| store::now() < ends) && !is_refused
     }
 
     /// The token as it is, to be renewed a little later.
@@ -191,7 +190,7 @@ impl Renewal<'_> {
         if row.status == Status::Revoked {
             return Err(Failure::Gone { code: None });
         }
-        row.facts.renew_at = Some(unix() + LATER);
+        row.facts.renew_at = Some(store::now() + LATER);
         live(self.work, row)
     }
 
@@ -210,13 +209,13 @@ impl Renewal<'_> {
             Status::Revoked | Status::Expired => return Err(Failure::Gone { code: None }),
             Status::Active => {}
         }
-        let is_due = row.facts.renew_at.is_some_and(|due| unix() >= due);
+        let is_due = row.facts.renew_at.is_some_and(|due| store::now() >= due);
         if is_good && !(is_due && can_renew) {
             return Ok(true);
         }
         if !can_renew {
             // Nothing to renew it with. A token without an end that was refused was taken back.
-            let has_ended = row.facts.expires_at.is_some_and(|ends| unix() >= ends);
+            let has_ended = row.facts.expires_at.is_some_and(|ends| store::now() >= ends);
             let status = if has_ended { Status::Expired } else { Status::Revoked };
             self.store.set_status(self.key, row.generation, status).await?;
             return Err(Failure::Gone { code: None });
@@ -301,8 +300,9 @@ impl Renewal<'_> {
 
     /// Whether a refresh token may be presented that was already, nobody knows with what outcome.
     fn may_be_sent_again(&self, since: i64) -> bool {
-        let within =
-            |grace: Duration| unix().saturating_sub(since) < i64::try_from(grace.as_secs()).unwrap_or(0);
+        let within = |grace: Duration| {
+            store::now().saturating_sub(since) < i64::try_from(grace.as_secs()).unwrap_or(0)
+        };
         !self.how.rotation.is_single_use() || self.how.reuse_grace.is_some_and(within)
     }
 
@@ -374,7 +374,8 @@ impl Renewal<'_> {
 /// When a token ends, and when it is renewed.
 pub(super) fn facts_of(lifetime: Option<Duration>, how: &Authorization, scopes: String) -> Facts {
     let span = lifetime.map(|lifetime| Span::of(lifetime, how.recipe.ahead));
-    let at = |after: Duration| unix().saturating_add(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+    let at =
+        |after: Duration| store::now().saturating_add(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
     Facts {
         expires_at: span.map(|span| at(span.lifetime)),
         renew_at: span.map(|span| at(span.renew_after)),
@@ -385,8 +386,7 @@ pub(super) fn facts_of(lifetime: Option<Duration>, how: &Authorization, scopes: 
 /// A stored connection as a token that can be sent.
 fn live(work: &Work, row: Connection) -> Result<Live, Failure> {
     let Connection { generation, facts, tokens, .. } = row;
-    let now = unix();
-    let until = |at: i64| Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or(0));
+    let until = |at: i64| Duration::from_secs(u64::try_from(at.saturating_sub(store::now())).unwrap_or(0));
     let span = facts.expires_at.map(|ends| Span {
         lifetime: until(ends),
         renew_after: facts.renew_at.map_or_else(|| until(ends), until),
@@ -399,9 +399,4 @@ fn live(work: &Work, row: Connection) -> Result<Live, Failure> {
         stored: Some(generation),
     };
     Live::new(work.spec.clone(), material, work.refused.is_some())
-}
-
-fn unix() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 
 use super::{
-    body,
     engine::Work,
     failure::Failure,
     live::{Live, Ready, Span},
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     decide::Grant,
     fetch::{Call, FetchUrl},
-    message::{Message, RequestBody},
+    message::{Message, RequestBody, Room, RoomSize},
     plan::{AwsKeys, AwsRole, AwsSigV4, Half, SecretRef, Signature, WebIdentity},
     refusal::Reason,
     scrub::Needles,
@@ -34,6 +34,10 @@ const READ_AGAIN: Duration = Duration::from_secs(10);
 const SESSION: Duration = Duration::from_secs(3600);
 /// The largest answer of the token service.
 const LARGEST: usize = 256 * 1024;
+/// The largest body that a signature covers, in bytes, where the service does not say less.
+const LARGEST_BODY: u64 = 16 << 20;
+/// Bodies that are held at the same time for their signatures. Others wait for their place.
+pub(super) const ROOM: RoomSize = RoomSize { agent: 32 << 10, tenant: 64 << 10, all: 256 << 10 };
 
 /// What signs requests.
 pub(super) enum Signer {
@@ -41,12 +45,6 @@ pub(super) enum Signer {
     Aws(Keys),
     /// What templates name.
     Values(Values),
-}
-
-/// What a signature made of a request.
-pub(super) struct Signed {
-    pub(super) path_and_query: PathAndQuery,
-    pub(super) needles: Option<Arc<Needles>>,
 }
 
 impl Workshop {
@@ -176,7 +174,7 @@ fn call<'c>(
         method: http::Method::POST,
         url,
         headers,
-        body: bytes::Bytes::copy_from_slice(form.expose()),
+        body: Bytes::copy_from_slice(form.expose()),
         most: LARGEST,
         timeout: super::step::PATIENCE,
         reach,
@@ -219,11 +217,10 @@ fn needles<'s>(secrets: impl Iterator<Item = &'s Secret>) -> Option<Arc<Needles>
 pub(super) async fn sign_for_aws(
     how: &AwsSigV4,
     keys: &Keys,
-    needles: Option<Arc<Needles>>,
     message: &mut Message,
     grant: &Grant,
-    room: &body::Room,
-) -> Result<Signed, Reason> {
+    room: &Room,
+) -> Result<PathAndQuery, Reason> {
     let (scheme, authority) = grant.upstream();
     let scope = scope(how, grant)?;
     let malformed =
@@ -242,8 +239,7 @@ pub(super) async fn sign_for_aws(
         if let Ok(payload) = Payload::undeclared(&scope, scheme, seen) {
             payload
         } else {
-            let limit = grant.plan().and_then(|plan| plan.service.max_body);
-            let whole = body::read(&mut message.body, limit, room).await?;
+            let whole = read_body(message, grant, room).await?;
             Payload::undeclared(&scope, scheme, Seen::Whole(&whole))
                 .map_err(|_| Reason::InternalError { error: "BUG: the body is whole".to_owned() })?
         }
@@ -267,49 +263,39 @@ pub(super) async fn sign_for_aws(
         let body = std::mem::replace(&mut message.body, RequestBody::nothing());
         message.body = RequestBody::Made(Box::pin(Resigned::new(body, chain)));
     }
-    Ok(Signed { path_and_query, needles })
+    Ok(path_and_query)
+}
+
+/// Reads the body that a signature covers.
+async fn read_body(message: &mut Message, grant: &Grant, room: &Room) -> Result<Bytes, Reason> {
+    let said = grant.plan().and_then(|plan| plan.service.max_body);
+    let limit = said.map_or(LARGEST_BODY, |said| said.min(LARGEST_BODY));
+    message.read_whole(limit, room, &grant.context().identity).await
 }
 
 /// For which region and service: as the policy says, or the host's name.
 fn scope(how: &AwsSigV4, grant: &Grant) -> Result<Scope, Reason> {
-    let of_host = || Scope::of_host(&grant.upstream().1.host);
-    let (region, service) = match (&how.region, &how.service) {
-        (Some(region), Some(service)) => (Some(region.to_string()), Some(service.to_string())),
-        (region, service) => {
-            let host = of_host();
-            let own = |said: &Option<Box<str>>| said.as_ref().map(ToString::to_string);
-            (
-                own(region).or_else(|| host.as_ref().map(|scope| scope.region.clone())),
-                own(service).or_else(|| host.map(|scope| scope.service)),
-            )
-        }
+    let host = Scope::of_host(&grant.upstream().1.host);
+    let region = how.region.as_deref().or(host.as_ref().map(|scope| &*scope.region));
+    let service = how.service.as_deref().or(host.as_ref().map(|scope| &*scope.service));
+    let (Some(region), Some(service)) = (region, service) else {
+        let what =
+            "the host does not tell its region and service: write `region` and `service` in `aws_sigv4`";
+        return Err(Reason::CredentialMissing { what: what.to_owned(), connect: None });
     };
-    match (region, service) {
-        (Some(region), Some(service)) => Ok(Scope { region, service }),
-        _ => Err(Reason::CredentialMissing {
-            what:
-                "the host does not tell its region and service: write `region` and `service` in `aws_sigv4`"
-                    .to_owned(),
-            connect: None,
-        }),
-    }
+    Ok(Scope { region: region.to_owned(), service: service.to_owned() })
 }
 
 /// Signs a request by templates.
 pub(super) async fn sign_by_template(
     how: &Signature,
     values: &Values,
-    needles: Option<Arc<Needles>>,
     message: &mut Message,
     grant: &Grant,
-    room: &body::Room,
-) -> Result<Signed, Reason> {
-    let digest = if how.reads_body {
-        let limit = grant.plan().and_then(|plan| plan.service.max_body);
-        sha256_hex(&body::read(&mut message.body, limit, room).await?)
-    } else {
-        String::new()
-    };
+    room: &Room,
+) -> Result<PathAndQuery, Reason> {
+    let digest =
+        if how.reads_body { sha256_hex(&read_body(message, grant, room).await?) } else { String::new() };
     let (scheme, authority) = grant.upstream();
     let path = message.target.path.as_str();
     let query = message.target.query.as_ref().map_or("", crate::target::Query::as_str);
@@ -345,9 +331,7 @@ pub(super) async fn sign_by_template(
         value.set_sensitive(true);
         message.headers.insert(name.clone(), value);
     }
-    let path_and_query =
-        super::placement::without_secret(path, Some(&*added).filter(|query| !query.is_empty()))?;
-    Ok(Signed { path_and_query, needles })
+    super::placement::without_secret(path, Some(&*added).filter(|query| !query.is_empty()))
 }
 
 /// What is shown of an AWS key: its id is no secret, but its end is enough to find it.

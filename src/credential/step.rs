@@ -1,9 +1,6 @@
 //! One request to a provider, and what its answer means.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -13,13 +10,14 @@ use zeroize::Zeroizing;
 
 use super::{
     failure::{Failure, Seen},
-    values::{Unfilled, Values, form_encoded, uri_encoded},
+    values::{Unfilled, Values, uri_encoded},
 };
 use crate::{
     fetch::{Answer, Call, Calls, FetchUrl},
-    json,
+    form, json,
     plan::{AnswerShape, JsonPath, Step, StepBody},
     secret::Secret,
+    store,
     target::Query,
     tls::ClientCertificate,
 };
@@ -82,12 +80,7 @@ pub(super) async fn send(
         StepBody::Form(params) => {
             let mut text = Zeroizing::new(Vec::with_capacity(4096));
             for (name, template) in params {
-                if !text.is_empty() {
-                    text.push(b'&');
-                }
-                text.extend(form_encoded(name.as_bytes()));
-                text.push(b'=');
-                text.extend_from_slice(&Zeroizing::new(form_encoded(&values.fill(template)?)));
+                form::append(&mut text, name, &values.fill(template)?);
             }
             (Some("application/x-www-form-urlencoded"), Bytes::copy_from_slice(&text))
         }
@@ -131,18 +124,16 @@ fn with_query(step: &Step, values: &Values) -> Result<FetchUrl, Failure> {
 
 /// What an answer means.
 pub(super) fn understand(step: &Step, answer: &Answer) -> Result<Brought, Failure> {
-    let json = json::value(&answer.body, DEPTH).or_else(|| form(&answer.headers, &answer.body));
+    let json = json::value(&answer.body, DEPTH).or_else(|| as_form(&answer.headers, &answer.body));
     let seen = Seen { status: answer.status, headers: &answer.headers, json: json.as_ref() };
     let shape = &step.answer;
     let is_ok =
         |json: &Value| shape.ok.as_ref().is_none_or(|(path, expected)| expected.fits(path.find(json)));
     let errs = json.as_ref().is_some_and(|json| json.get("error").is_some_and(|error| !error.is_null()));
-    let whole = Value::String(String::from_utf8_lossy(&answer.body).into_owned());
+    let is_token = json.is_none() && shape.access_token.iter().any(JsonPath::is_whole);
     // The whole body may be the token.
-    let json = json
-        .as_ref()
-        .or_else(|| shape.access_token.iter().any(|path| path.to_string() == "$").then_some(&whole));
-    match json {
+    let whole = is_token.then(|| Value::String(String::from_utf8_lossy(&answer.body).into_owned()));
+    match json.as_ref().or(whole.as_ref()) {
         // A failure may come with 200: a rule knows it, or its `error`, or that something else does not hold.
         Some(json) if answer.status.is_success() && is_ok(json) && seen.judge(&step.errors).is_none() => {
             let brought = read(shape, json, &answer.headers);
@@ -160,23 +151,13 @@ pub(super) fn understand(step: &Step, answer: &Answer) -> Result<Brought, Failur
 }
 
 /// An answer as a form, as some servers still send it where nobody asks for JSON.
-fn form(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
+fn as_form(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !kind.starts_with("application/x-www-form-urlencoded") {
         return None;
     }
-    let text = std::str::from_utf8(body).ok()?.replace('+', " ");
-    let decoded = |text: &str| {
-        percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
-    };
-    let mut members = serde_json::Map::new();
-    for part in text.split('&') {
-        let (name, value) = part.split_once('=')?;
-        if members.insert(decoded(name)?, Value::String(decoded(value)?)).is_some() {
-            return None;
-        }
-    }
-    Some(Value::Object(members))
+    let params = form::unique(std::str::from_utf8(body).ok()?)?;
+    Some(Value::Object(params.into_iter().map(|(name, value)| (name, Value::String(value))).collect()))
 }
 
 fn read(shape: &AnswerShape, json: &Value, headers: &HeaderMap) -> Brought {
@@ -236,10 +217,7 @@ fn until(value: &Value, headers: &HeaderMap) -> Option<Duration> {
         None => date(value.as_str()?)?,
     };
     let theirs = headers.get(header::DATE).and_then(|value| value.to_str().ok()).and_then(http_date);
-    let ours = || {
-        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok())
-    };
-    let now = theirs.or_else(ours)?;
+    let now = theirs.unwrap_or_else(store::now);
     Some(Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or(0)))
 }
 

@@ -383,6 +383,7 @@ fn nothing_prints_a_secret() {
         path_and_query: PathAndQuery::from_static("/bot-secret?key=secret"),
         needles: None,
         usage: None,
+        links: Links::default(),
         certificate: None,
     };
     assert_eq!(format!("{outgoing:?}"), "Outgoing(..)");

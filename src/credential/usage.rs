@@ -61,6 +61,11 @@ impl Usage {
         }
     }
 
+    /// Whether the request may be sent once more with another token. What signs covers the old one.
+    pub(crate) fn can_renew(&self) -> bool {
+        matches!(&self.0, Kind::Token { live, .. } if matches!(live.ready, Ready::Token(_)))
+    }
+
     /// What an answer says, by the service's rules and, where none of them fits, by its status.
     pub(crate) async fn judge(
         &self,

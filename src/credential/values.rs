@@ -16,6 +16,7 @@ use time::format_description::well_known::{Rfc2822, Rfc3339};
 use zeroize::Zeroizing;
 
 use crate::{
+    form,
     plan::{Expression, Function, JsonPath, JsonTemplate, Piece, Template},
     secret::{Secret, hex},
 };
@@ -176,7 +177,7 @@ impl Values {
             Function::Upper => text(&one()?)?.to_uppercase().into_bytes(),
             Function::Lower => text(&one()?)?.to_lowercase().into_bytes(),
             Function::Uri => percent_encode(&one()?, URI).to_string().into_bytes(),
-            Function::Form => form_encoded(&one()?),
+            Function::Form => return Ok(form::encode(&one()?)),
             Function::Json => {
                 let Some(Expression::Text(path)) = arguments.get(1) else {
                     return Err(Unfilled::Member(Box::default()));
@@ -204,20 +205,6 @@ impl Values {
 /// A JSON string.
 fn quoted(text: &str) -> Zeroizing<String> {
     Zeroizing::new(serde_json::to_string(text).unwrap_or_default())
-}
-
-/// A part of a form: `application/x-www-form-urlencoded` (URL Standard §5.2).
-pub(super) fn form_encoded(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len() * 3);
-    for byte in bytes {
-        match byte {
-            b' ' => text.push(b'+'),
-            b'*' | b'-' | b'.' | b'_' => text.push(*byte),
-            byte if byte.is_ascii_alphanumeric() => text.push(*byte),
-            byte => text.extend_from_slice(percent_encoding::percent_encode_byte(*byte).as_bytes()),
-        }
-    }
-    text
 }
 
 /// A parameter of a URL.

@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     plan::{CertificateRef, Half, How, Owned, Recipe, SecretRef},
     secret::Secret,
-    store::{ConnectionKey, LazyStore},
+    store::ConnectionKey,
     tls::ClientCertificate,
 };
 
@@ -35,7 +35,6 @@ const UNSAID: Duration = Duration::from_secs(300);
 /// What it takes to have a token.
 pub(super) struct Workshop {
     pub(super) calls: Arc<dyn Calls>,
-    pub(super) store: LazyStore,
     pub(super) origins: Origins,
     pub(super) metrics: Arc<Metrics>,
     /// This process, for leases.
@@ -47,17 +46,8 @@ pub(super) struct Workshop {
 
 impl Workshop {
     pub(super) fn new(calls: Arc<dyn Calls>, origins: Origins, metrics: Arc<Metrics>) -> Self {
-        let store = origins.store.clone();
         let holder = crate::context::ulid(SystemTime::now());
-        Self {
-            calls,
-            store,
-            origins,
-            metrics,
-            holder,
-            unsaved: Unsaved::default(),
-            doubts: Cache::new(MOST_DOUBTS),
-        }
+        Self { calls, origins, metrics, holder, unsaved: Unsaved::default(), doubts: Cache::new(MOST_DOUBTS) }
     }
 
     /// Has a token.

@@ -25,7 +25,7 @@ use crate::{
     context::{Identity, IntegrationId, Selection, Tier},
     identify::{Caller, Identified},
     mcp,
-    message::Message,
+    message::{Message, Room},
     refusal::{Door, Reason, Refusal},
     standing::{Standing, Withdrawn},
     target::{Authority, Host, Target},
@@ -48,7 +48,7 @@ pub(super) struct Live {
     /// Streams of MCP sessions in which refusals are told.
     pub(super) sessions: Arc<mcp::Sessions>,
     /// For bodies that are looked into.
-    pub(super) room: inspect::Room,
+    pub(super) room: Room,
     /// Why the files as they are now are not in force.
     pub(super) last_error: ArcSwapOption<String>,
 }
@@ -149,7 +149,7 @@ impl Policies {
         let policy = ArcSwap::from_pointee(policy);
         let (changes, _) = watch::channel(0);
         let (sessions, last_error) = (Arc::default(), ArcSwapOption::empty());
-        let room = inspect::Room::default();
+        let room = Room::new(inspect::ROOM);
         Self(Arc::new(Live { source, policy, changes, tried, sessions, room, last_error }))
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::Entry,
-    credential::{Outgoing, Usage},
+    credential::{Links, Outgoing, Usage},
     decide::Grant,
     mcp::Reading,
     message::Message,
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) needles: Option<Arc<Needles>>,
     /// What the answer may say about the credential.
     pub(super) usage: Option<Usage>,
+    /// Where a person connects it.
+    links: Links,
     /// What egret shows in the handshake, where the upstream asks who connects.
     pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// What it takes to send the request once more with another token; none where it cannot be.
@@ -78,8 +80,11 @@ impl Exchange {
             headers.remove(header::IF_RANGE);
         }
         // Only what was refused is sent again, so any method may be; but what streamed is gone.
-        let repeated = body.again().filter(|_| outgoing.usage.is_some() && upgrade.is_none());
-        if grant.plan().is_some_and(|plan| plan.service.errors.iter().any(|rule| !rule.json.is_empty())) {
+        let can_renew = outgoing.usage.as_ref().is_some_and(Usage::can_renew);
+        let repeated = if can_renew && upgrade.is_none() { body.again() } else { None };
+        let rules =
+            grant.plan().filter(|_| outgoing.usage.is_some()).map_or(&[][..], |plan| &plan.service.errors);
+        if rules.iter().any(ErrorRule::reads_body) {
             // What is coded could not be looked into.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -89,7 +94,7 @@ impl Exchange {
         let mut request = Request::new(OutgoingBody::new(body, limit, trailers.clone(), progress.clone()));
         *request.method_mut() = method.into();
         *request.headers_mut() = headers;
-        let Outgoing { path_and_query, needles, usage, certificate } = outgoing;
+        let Outgoing { path_and_query, needles, usage, links, certificate } = outgoing;
         *request.uri_mut() = Uri::from(path_and_query);
         let mut this = Self {
             method,
@@ -98,6 +103,7 @@ impl Exchange {
             grant,
             needles,
             usage,
+            links,
             certificate,
             again: None,
             renewed: false,
@@ -180,6 +186,7 @@ impl Exchange {
 
     /// Ends it with a refusal.
     pub(super) fn refuse(self, reason: Reason) -> Refusal {
+        let reason = self.links.add(reason, &self.grant);
         self.entry.refuse(reason, self.manner)
     }
 }

@@ -17,7 +17,7 @@ use super::{body::OutgoingBody, exchange::Exchange};
 use crate::{
     credential::Consequence,
     json,
-    plan::{ErrorRule, Wait, WaitPlace},
+    plan::ErrorRule,
     refusal::{Reason, retry_after_seconds},
 };
 
@@ -43,20 +43,14 @@ pub(super) async fn judge(exchange: &mut Exchange, response: Response<Incoming>)
     let (head, body) = response.into_parts();
     let mut body = Peeked { frames: Vec::new(), rest: body };
     let Some(usage) = &exchange.usage else { return Judged::Pass(Response::from_parts(head, body)) };
-    let json = if exchange.rules().iter().any(|rule| looks_into(rule, head.status))
-        && json::is_declared(&head.headers)
-    {
-        body.peek().await
-    } else {
-        None
-    };
+    let looks = exchange.rules().iter().any(|rule| looks_into(rule, head.status));
+    let json = if looks && json::is_declared(&head.headers) { body.peek().await } else { None };
     match usage.judge(exchange.rules(), head.status, &head.headers, json.as_ref()).await {
         Consequence::Pass => Judged::Pass(Response::from_parts(head, body)),
         Consequence::Wait(wait) => {
             let mut response = Response::from_parts(head, body);
-            if let Ok(value) = HeaderValue::from_str(&retry_after_seconds(wait).to_string()) {
-                response.headers_mut().entry(header::RETRY_AFTER).or_insert(value);
-            }
+            let seconds = HeaderValue::from(retry_after_seconds(wait));
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
             Judged::Pass(response)
         }
         Consequence::Refuse(reason) => Judged::Refuse(reason),
@@ -77,9 +71,7 @@ pub(super) async fn judge(exchange: &mut Exchange, response: Response<Incoming>)
 }
 
 fn looks_into(rule: &ErrorRule, status: StatusCode) -> bool {
-    let waits = matches!(rule.wait, Some(Wait { place: WaitPlace::Json(_), .. }));
-    let asks = !rule.json.is_empty() || rule.code.is_some() || waits;
-    asks && (rule.status.is_empty() || rule.status.contains(&status.as_u16()))
+    rule.reads_body() && rule.has_status(status)
 }
 
 /// A body whose beginning was looked into.

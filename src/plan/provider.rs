@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     PrivateReach,
@@ -220,6 +220,19 @@ pub struct ErrorRule {
     pub wait: Option<Wait>,
     /// Where the provider's own code stands.
     pub code: Option<JsonPath>,
+}
+
+impl ErrorRule {
+    /// Whether it looks into the body of the answers that it may fit.
+    pub fn reads_body(&self) -> bool {
+        let waits = matches!(self.wait, Some(Wait { place: WaitPlace::Json(_), .. }));
+        !self.json.is_empty() || self.code.is_some() || waits
+    }
+
+    /// Whether it may fit an answer with this status.
+    pub fn has_status(&self, status: StatusCode) -> bool {
+        self.status.is_empty() || self.status.contains(&status.as_u16())
+    }
 }
 
 /// What an error means. Status, places and headers decide, never the text of a message.

@@ -336,6 +336,11 @@ impl JsonPath {
         is_whole.then(|| Self(keys.into_iter().map(Into::into).collect()))
     }
 
+    /// Whether it is `$`: all of it.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What stands there; of several the first.
     pub fn find<'v>(&self, value: &'v serde_json::Value) -> Option<&'v serde_json::Value> {
         search(&self.0, value, &|_| true)

@@ -200,6 +200,11 @@ pub struct Facts {
 }
 
 impl Reason {
+    /// A request whose body has no single meaning, and what is wrong with it.
+    pub fn malformed_body(what: &'static str) -> Self {
+        Self::RequestMalformed { what, token: "malformed-body", status: 400 }
+    }
+
     /// Code, status and words of this reason.
     #[rustfmt::skip]
     pub fn facts(&self) -> Facts {

@@ -6,14 +6,14 @@
 
 use std::fmt;
 
-use sqlx::{Row as _, any::AnyRow};
-use zeroize::Zeroizing;
-
-use super::{Place, Store, StoreError, next, now};
-use crate::{
-    context::{IntegrationId, TenantId, UserId},
-    secret::Secret,
+use sqlx::{
+    Any, Row as _,
+    any::{AnyArguments, AnyRow},
+    query::Query,
 };
+
+use super::{Place, Store, StoreError, Tokens, next, now};
+use crate::context::{IntegrationId, TenantId, UserId};
 
 /// The table.
 const TABLE: &str = "connections";
@@ -100,17 +100,6 @@ impl Status {
     }
 }
 
-/// What is kept sealed.
-#[derive(Debug)]
-pub struct Tokens {
-    /// The token that requests carry.
-    pub access_token: Secret,
-    /// What it is renewed with.
-    pub refresh_token: Option<Secret>,
-    /// What else the provider said, by name.
-    pub kept: Vec<(Box<str>, Secret)>,
-}
-
 /// What is known of a connection beside its tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -169,9 +158,7 @@ impl Store {
             "select generation, status, spending, expires_at, renew_at, scopes, sealed from egret_connections \
              where tenant = $1 and integration = $2 and owner = $3",
         )
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .fetch_optional(&self.0.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -180,7 +167,7 @@ impl Store {
         let row_key = [key.integration.as_str(), owner.as_str()];
         let place = place(key, &row_key, generation);
         let plain = self.unseal(&place, &row.get::<Vec<u8>, _>(6)).await?;
-        let tokens = open(&plain).ok_or_else(|| StoreError::Damaged(place.to_string()))?;
+        let tokens = Tokens::open(&plain).ok_or_else(|| StoreError::Damaged(place.to_string()))?;
         Ok(Some(Connection {
             generation,
             status: Status::parse(row.get(1)),
@@ -198,9 +185,7 @@ impl Store {
         let row = sqlx::query(
             "select generation, status from egret_connections where tenant = $1 and integration = $2 and owner = $3",
         )
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .fetch_optional(&self.0.pool)
         .await?;
         Ok(row.map(|row| (row.get(0), Status::parse(row.get(1)))))
@@ -221,7 +206,7 @@ impl Store {
             let last = self.connection_state(key).await?.map(|(generation, _)| generation);
             let generation = next(last.unwrap_or(0));
             let sealed =
-                self.seal(&place(key, &[key.integration.as_str(), &owner], generation), &close(tokens))?;
+                self.seal(&place(key, &[key.integration.as_str(), &owner], generation), &tokens.close())?;
             let statement = match last {
                 None => {
                     "insert into egret_connections (tenant, integration, owner, generation, status, spending, expires_at, \
@@ -236,9 +221,7 @@ impl Store {
                 }
             };
             let query = sqlx::query(statement)
-                .bind(key.tenant.as_str())
-                .bind(key.integration.as_str())
-                .bind(&owner)
+                .bind_key(key)
                 .bind(generation)
                 .bind(facts.expires_at.unwrap_or(0))
                 .bind(facts.renew_at.unwrap_or(0))
@@ -267,9 +250,7 @@ impl Store {
         )
         .bind(&lease.holder)
         .bind(now().saturating_add(seconds))
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .bind(now())
         .execute(&self.0.pool)
         .await?;
@@ -285,9 +266,7 @@ impl Store {
             "update egret_connections set lease_holder = '', lease_until = 0 \
              where tenant = $1 and integration = $2 and owner = $3 and lease_holder = $4",
         )
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .bind(&lease.holder)
         .execute(&self.0.pool)
         .await?;
@@ -310,9 +289,7 @@ impl Store {
              and generation = $5 and lease_holder = $6 and lease_until >= $1 and status = 'active'",
         )
         .bind(now())
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .bind(generation)
         .bind(&lease.holder)
         .execute(&self.0.pool)
@@ -329,9 +306,7 @@ impl Store {
             "update egret_connections set spending = 0, lease_holder = '', lease_until = 0 \
              where tenant = $1 and integration = $2 and owner = $3 and generation = $4",
         )
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .bind(generation)
         .execute(&self.0.pool)
         .await?;
@@ -351,7 +326,7 @@ impl Store {
         facts: &Facts,
     ) -> Result<Option<i64>, StoreError> {
         let (owner, new) = (key.owner.text(), next(generation));
-        let sealed = self.seal(&place(key, &[key.integration.as_str(), &owner], new), &close(tokens))?;
+        let sealed = self.seal(&place(key, &[key.integration.as_str(), &owner], new), &tokens.close())?;
         let done = sqlx::query(
             "update egret_connections set generation = $1, status = 'active', spending = 0, expires_at = $2, renew_at = $3, \
              scopes = $4, sealed = $5, lease_holder = '', lease_until = 0, changed_at = $6 \
@@ -363,9 +338,7 @@ impl Store {
         .bind(&facts.scopes)
         .bind(sealed)
         .bind(now())
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(&owner)
+        .bind_key(key)
         .bind(generation)
         .execute(&self.0.pool)
         .await?;
@@ -388,26 +361,8 @@ impl Store {
         )
         .bind(status.as_str())
         .bind(now())
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
+        .bind_key(key)
         .bind(generation)
-        .execute(&self.0.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    /// Removes a connection and its tokens. Gives whether there was one.
-    ///
-    /// # Errors
-    /// When the store cannot be used.
-    pub async fn remove_connection(&self, key: &ConnectionKey) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "delete from egret_connections where tenant = $1 and integration = $2 and owner = $3",
-        )
-        .bind(key.tenant.as_str())
-        .bind(key.integration.as_str())
-        .bind(key.owner.text())
         .execute(&self.0.pool)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -466,15 +421,24 @@ impl Store {
                      where tenant = $2 and integration = $3 and owner = $4 and generation = $5",
                 )
                 .bind(self.seal(&place, &plain)?)
-                .bind(key.tenant.as_str())
-                .bind(key.integration.as_str())
-                .bind(&owner)
+                .bind_key(&key)
                 .bind(place.generation)
                 .execute(&self.0.pool)
                 .await?;
                 done += usize::from(changed.rows_affected() == 1);
             }
         }
+    }
+}
+
+/// A statement with the three parts of a key.
+trait BindKey {
+    fn bind_key(self, key: &ConnectionKey) -> Self;
+}
+
+impl BindKey for Query<'_, Any, AnyArguments> {
+    fn bind_key(self, key: &ConnectionKey) -> Self {
+        self.bind(key.tenant.to_string()).bind(key.integration.to_string()).bind(key.owner.text())
     }
 }
 
@@ -510,51 +474,6 @@ fn key_of(row: &AnyRow) -> Result<ConnectionKey, StoreError> {
         .ok_or_else(|| StoreError::Damaged(format!("a connection to `{integration}` of tenant `{tenant}`")))
 }
 
-const ACCESS_TOKEN: &str = "access_token";
-const REFRESH_TOKEN: &str = "refresh_token";
-
-/// Names and values, each with its length in front: nothing to escape, and no copies that are not cleared.
-#[expect(clippy::disallowed_methods, reason = "they are sealed")]
-fn close(tokens: &Tokens) -> Zeroizing<Vec<u8>> {
-    let access = (ACCESS_TOKEN, &tokens.access_token);
-    let refresh = tokens.refresh_token.iter().map(|token| (REFRESH_TOKEN, token));
-    let kept = tokens.kept.iter().map(|(name, value)| (&**name, value));
-    let all: Vec<(&str, &[u8])> =
-        [access].into_iter().chain(refresh).chain(kept).map(|(name, value)| (name, value.expose())).collect();
-    let length = all.iter().map(|(name, value)| 8 + name.len() + value.len()).sum();
-    // As large as it gets: what grows leaves copies behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(length));
-    for (name, value) in all {
-        for part in [name.as_bytes(), value] {
-            plain.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            plain.extend_from_slice(part);
-        }
-    }
-    plain
-}
-
-fn open(plain: &[u8]) -> Option<Tokens> {
-    let (mut access_token, mut refresh_token, mut kept) = (None, None, Vec::new());
-    let mut rest = plain;
-    while !rest.is_empty() {
-        let (name, after) = part(rest)?;
-        let (value, after) = part(after)?;
-        rest = after;
-        let (name, value) = (std::str::from_utf8(name).ok()?, Secret::new(value.to_vec()));
-        match name {
-            ACCESS_TOKEN => access_token = Some(value),
-            REFRESH_TOKEN => refresh_token = Some(value),
-            name => kept.push((name.into(), value)),
-        }
-    }
-    Some(Tokens { access_token: access_token?, refresh_token, kept })
-}
-
-fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
-}
-
 #[cfg(test)]
 impl Store {
     /// Ends a lease, as time would.
@@ -567,30 +486,5 @@ impl Store {
         .execute(&self.0.pool)
         .await;
         assert_eq!(done.unwrap().rows_affected(), 1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_survive_being_closed_and_opened() {
-        let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
-        let tokens = Tokens {
-            access_token: secret("a\0\u{e9}"),
-            refresh_token: Some(secret("")),
-            kept: vec![("instance_url".into(), secret("https://x.example"))],
-        };
-        let again = open(&close(&tokens)).unwrap();
-        assert!(
-            again.access_token.matches("a\0\u{e9}".as_bytes()) && again.refresh_token.unwrap().is_empty()
-        );
-        assert_eq!((again.kept.len(), &*again.kept[0].0), (1, "instance_url"));
-        let whole = close(&tokens);
-        for cut in 1..whole.len() {
-            let part = open(&whole[..cut]);
-            assert!(part.is_none() || part.unwrap().kept.is_empty(), "{cut}");
-        }
     }
 }

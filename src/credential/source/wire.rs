@@ -9,9 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{Flaw, clean, file, kept::Fault};
 use crate::{
-    credential::values::form_encoded,
     fetch::{Answer, Call, Calls, FetchUrl},
-    json,
+    form, json,
     plan::PrivateReach,
     secret::Secret,
     settings::SecretSource,
@@ -135,16 +134,11 @@ pub(super) fn object(members: &[(&str, &str)]) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-/// A form (URL Standard §5.2).
+/// A form.
 pub(super) fn form(params: &[(&str, &str)]) -> Bytes {
     let mut text = Zeroizing::new(Vec::with_capacity(4096));
     for (name, value) in params {
-        if !text.is_empty() {
-            text.push(b'&');
-        }
-        text.extend(form_encoded(name.as_bytes()));
-        text.push(b'=');
-        text.extend_from_slice(&Zeroizing::new(form_encoded(value.as_bytes())));
+        form::append(&mut text, name, value.as_bytes());
     }
     Bytes::copy_from_slice(&text)
 }
@@ -152,9 +146,9 @@ pub(super) fn form(params: &[(&str, &str)]) -> Bytes {
 /// A client and its secret (RFC 6749 §2.3.1: both encoded as in a form).
 pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, Fault> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let mut pair = Zeroizing::new(form_encoded(id.as_bytes()));
+    let mut pair = form::encode(id.as_bytes());
     pair.push(b':');
-    pair.extend_from_slice(&Zeroizing::new(form_encoded(secret.as_bytes())));
+    pair.extend_from_slice(&form::encode(secret.as_bytes()));
     let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*pair)));
     header(&Secret::new(value.as_bytes().to_vec()))
 }

@@ -335,7 +335,7 @@ pub(in crate::decide) fn read_keep(node: &Node, findings: &mut Findings) -> Box<
 }
 
 /// Names that templates have by themselves.
-pub(in crate::decide) const RESERVED: [&str; 12] = [
+pub(in crate::decide) const RESERVED: [&str; 13] = [
     "token",
     "access_token",
     "refresh_token",
@@ -347,6 +347,7 @@ pub(in crate::decide) const RESERVED: [&str; 12] = [
     "method",
     "host",
     "path",
+    "query",
     "body_sha256",
 ];
 

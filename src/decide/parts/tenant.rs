@@ -302,9 +302,13 @@ impl Draft<'_> {
             vars: fields.get("vars"),
         };
         let vars = fields.get("vars");
-        let certificate = fields
-            .get("certificate")
-            .map(|n| credential::read_certificate(n, around, findings).map(Box::new));
+        let certificate = fields.get("certificate").map(|n| {
+            if service.as_ref().is_some_and(|service| service.is_opaque()) {
+                let problem = "egret shows no certificate in a tunnel that is not intercepted";
+                findings.report(n.span, problem).hint("remove it: the client's own handshake goes through");
+            }
+            credential::read_certificate(n, around, findings).map(Box::new)
+        });
         let hosts = service.as_ref().map(|service| service.hosts.bind(name.span, vars, findings));
         let credential = fields.get("credential").map(|n| credential::read(n, around, findings));
         let credential = match (credential, &service) {

@@ -25,7 +25,7 @@ pub(super) fn seen(policy: &Policy, question: &Question<'_>) -> Result<Option<Ar
     let Inspection { look, .. } = policy.look_for(question);
     let found = match (look, question.seen) {
         (Look::Mcp | Look::McpInSession, seen @ Seen::Mcp(_)) => return Ok(message(seen)?.map(Arc::new)),
-        (Look::Mcp | Look::McpInSession, _) => return Err(malformed(SAYS_NOTHING)),
+        (Look::Mcp | Look::McpInSession, _) => return Err(Reason::malformed_body(SAYS_NOTHING)),
         (Look::McpWithoutBody, Seen::Mcp(_)) => Seen::Nothing,
         (Look::GraphQl, Seen::GraphQl(fields)) => {
             let body = json!({ "query": document(fields) }).to_string();
@@ -61,7 +61,8 @@ pub(super) fn message(seen: &Seen) -> Result<Option<Seen>, Reason> {
         mcp::Named::Method => (name.as_str(), json!({})),
     };
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-    let body = mcp::Body::read(message.as_bytes(), &headers()).map_err(|unclear| malformed(unclear.what))?;
+    let body = mcp::Body::read(message.as_bytes(), &headers())
+        .map_err(|unclear| Reason::malformed_body(unclear.what))?;
     Ok(Some(Seen::Mcp(body)))
 }
 
@@ -72,10 +73,6 @@ fn document(fields: &graphql::Fields) -> String {
 
 fn headers() -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
-}
-
-fn malformed(what: &'static str) -> Reason {
-    Reason::RequestMalformed { what, token: "malformed-body", status: 400 }
 }
 
 /// What refuses a permitted request after all: what loads already, and is not there yet. Whether a secret is where its
